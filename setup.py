@@ -1,0 +1,65 @@
+"""Build and metadata of tflnest."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = {}
+exec((ROOT / "tflnest" / "version.py").read_text(encoding="utf-8"), VERSION)
+
+KERAS = ["tensorflow>=2.16"]
+SERIAL = ["pyserial>=3.5", "cobs>=1.2"]
+PLOT = ["matplotlib>=3.7"]
+TEST = [
+    "pytest>=8",
+    "pytest-xdist>=3.5",
+    "hypothesis>=6.100",
+    "scikit-learn>=1.4",
+    "pillow>=10",
+    "ruff>=0.6",
+    "mypy>=1.11",
+    # The oracle. Only pre-releases exist, so the version is named.
+    "tflite-micro==0.dev20261023182759; platform_system == 'Linux' and platform_machine == 'x86_64'",
+]
+
+setup(
+    name="tflnest",
+    version=VERSION["__version__"],
+    description="One .tflite file, several integer precisions: nest, run, simulate and page on microcontrollers",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(
+        include=["tflnest", "tflnest.*", "converters", "converters.*", "firmware_sim", "firmware_sim.*"]
+    ),
+    package_data={
+        "tflnest": ["py.typed"],
+        "converters": ["py.typed", "presets/*.toml"],
+        "firmware_sim": ["py.typed", "boards/*.toml"],
+    },
+    install_requires=[
+        "numpy>=1.26",
+        "flatbuffers>=24.3",
+        "ai-edge-litert>=1.4",
+        "click>=8.1",
+        "rich>=13",
+    ],
+    extras_require={
+        "keras": KERAS,
+        "serial": SERIAL,
+        "plot": PLOT,
+        "test": TEST + SERIAL + PLOT,
+        "all": KERAS + SERIAL + PLOT,
+    },
+    entry_points={"console_scripts": ["tflnest = tflnest.cli:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Software Development :: Embedded Systems",
+    ],
+)
