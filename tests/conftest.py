@@ -1,0 +1,28 @@
+"""Fixtures that several test packages use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_models() -> Path:
+    """Folder of the public reference models; the test is skipped where it is missing."""
+    folder = SHARED / "models"
+    if not folder.is_dir():
+        pytest.skip(f"the public reference models are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the labelled image sets; the test is skipped where it is missing."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the image sets are not at {folder}")
+    return folder
