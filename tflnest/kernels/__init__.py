@@ -1,0 +1,7 @@
+"""Reference integer kernels: numpy, bit-exact with TFLM's."""
+
+from __future__ import annotations
+
+from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node, prepare, register, supported_operators
+
+__all__ = ["Arrays", "Evaluate", "Kernel", "Node", "prepare", "register", "supported_operators"]
