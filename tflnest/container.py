@@ -142,26 +142,44 @@ def decode(content: bytes) -> Directory:
         FormatError: It is truncated, corrupt or of an unknown version.
     """
     if len(content) < HEADER.size:
-        raise FormatError(f"the TFLNEST directory has {len(content)} bytes, its header alone takes {HEADER.size}")
-    magic, version, header_size, flags, identity, levels, pages, segments, recipe_size, crc = HEADER.unpack_from(content)
+        raise FormatError(
+            f"the TFLNEST directory has {len(content)} bytes, its header alone takes {HEADER.size}"
+        )
+    magic, version, header_size, flags, identity, levels, pages, segments, recipe_size, crc = (
+        HEADER.unpack_from(content)
+    )
     if magic != MAGIC:
         raise FormatError(f"the TFLNEST directory starts with {magic!r}, expected {MAGIC!r}")
     if version != VERSION:
         raise FormatError(
-            f"the nested file has format version {version}, this tflnest reads version {VERSION}", "update tflnest"
+            f"the nested file has format version {version}, this tflnest reads version {VERSION}",
+            "update tflnest",
         )
     if header_size < HEADER.size or flags != 0:
-        raise FormatError(f"the TFLNEST header claims {header_size} bytes and flags {flags:#x}, which version 1 does not have")
-    if not 1 <= levels <= MAX_LEVELS or pages != levels or segments > MAX_SEGMENTS or recipe_size > MAX_RECIPE_BYTES:
-        raise FormatError(f"the TFLNEST directory claims {levels} levels, {pages} pages, {segments} segments and a recipe of {recipe_size} bytes")
+        raise FormatError(
+            f"the TFLNEST header claims {header_size} bytes and flags {flags:#x}, which version 1 does not have"
+        )
+    if (
+        not 1 <= levels <= MAX_LEVELS
+        or pages != levels
+        or segments > MAX_SEGMENTS
+        or recipe_size > MAX_RECIPE_BYTES
+    ):
+        raise FormatError(
+            f"the TFLNEST directory claims {levels} levels, {pages} pages, {segments} segments and a recipe of {recipe_size} bytes"
+        )
     expected = header_size + levels * LEVEL.size + pages * PAGE.size + segments * SEGMENT.size + recipe_size
     if len(content) != expected:
-        raise FormatError(f"the TFLNEST directory has {len(content):,} bytes, its counts ask for {expected:,}")
+        raise FormatError(
+            f"the TFLNEST directory has {len(content):,} bytes, its counts ask for {expected:,}"
+        )
     blank = bytearray(content)
     blank[IDENTITY_OFFSET : IDENTITY_OFFSET + 32] = bytes(32)
     blank[CRC_OFFSET : CRC_OFFSET + 4] = bytes(4)
     if zlib.crc32(blank) != crc:
-        raise FormatError(f"the TFLNEST directory is damaged: CRC-32 {zlib.crc32(blank):08x}, stored is {crc:08x}")
+        raise FormatError(
+            f"the TFLNEST directory is damaged: CRC-32 {zlib.crc32(blank):08x}, stored is {crc:08x}"
+        )
     return _decode_tables(content, header_size, identity, (levels, pages, segments))
 
 
@@ -173,16 +191,25 @@ def _decode_tables(content: bytes, start: int, identity: bytes, counts: tuple[in
     start += level_count * LEVEL.size
     page_rows = [PAGE.unpack_from(content, start + i * PAGE.size) for i in range(page_count)]
     start += page_count * PAGE.size
-    segments = [Segment(*SEGMENT.unpack_from(content, start + i * SEGMENT.size)) for i in range(segment_count)]
+    segments = [
+        Segment(*SEGMENT.unpack_from(content, start + i * SEGMENT.size)) for i in range(segment_count)
+    ]
     start += segment_count * SEGMENT.size
     pages = []
     next_segment = 0
     for number, (index, level, size, crc, first, count) in enumerate(page_rows):
-        if index != number or level != levels[number] or first != next_segment or first + count > segment_count:
+        if (
+            index != number
+            or level != levels[number]
+            or first != next_segment
+            or first + count > segment_count
+        ):
             raise FormatError(f"page {number} of the TFLNEST directory is inconsistent: {page_rows[number]}")
         own = tuple(segments[first : first + count])
         if sum(segment.image_size for segment in own) != size:
-            raise FormatError(f"page {number} claims {size:,} bytes, its segments take {sum(s.image_size for s in own):,}")
+            raise FormatError(
+                f"page {number} claims {size:,} bytes, its segments take {sum(s.image_size for s in own):,}"
+            )
         next_segment = first + count
         pages.append(Page(index, level, size, crc, own))
     if next_segment != segment_count or len({segment.buffer for segment in segments}) != segment_count:
@@ -256,12 +283,17 @@ def _decode_draft(content: bytes) -> Directory:
     return new_directory(level_values, page_buffers, content[start:].decode("utf-8"))
 
 
-def verify(content: bytes, directory: Directory, directory_offset: int, extents: Sequence[tuple[int, int]]) -> None:
+def verify(
+    content: bytes, directory: Directory, directory_offset: int, extents: Sequence[tuple[int, int]]
+) -> None:
     """Check a directory against the file that it lies in.
 
     Raises:
         FormatError: A segment is not the buffer it names, a page's CRC is wrong, or the file was changed.
     """
+    total = sum(page.size for page in directory.pages)
+    if total > len(content) + SEGMENT_ALIGNMENT * sum(len(page.segments) for page in directory.pages):
+        raise FormatError(f"the pages claim {total:,} bytes of a file of {len(content):,}: they overlap")
     for page in directory.pages:
         for segment in page.segments:
             if segment.buffer >= len(extents) or extents[segment.buffer] != (segment.offset, segment.size):

@@ -40,7 +40,9 @@ def check_writable(path: str | Path, force: bool = False) -> None:
     """
     path = Path(path)
     if path.exists() and not force:
-        raise UsageError(f"{path}: exists already", "choose another name, or overwrite it with --force (force=True)")
+        raise UsageError(
+            f"{path}: exists already", "choose another name, or overwrite it with --force (force=True)"
+        )
     if path.is_dir():
         raise UsageError(f"{path}: is a folder, a file name was expected")
     if not path.parent.is_dir():

@@ -38,7 +38,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 SUB_BYTE_BITS = {"INT4": 4, "UINT4": 4, "INT2": 2}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Quantization:
     """Affine quantization: real = scale * (q - zero_point).
 
@@ -56,6 +56,17 @@ class Quantization:
     def per_channel(self) -> bool:
         """Whether there is more than one scale."""
         return self.scale.size > 1
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Quantization)
+            and self.axis == other.axis
+            and np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.zero_point, other.zero_point)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.scale.tobytes(), self.zero_point.tobytes(), self.axis))
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,9 @@ class Tensor:
         try:
             return DTYPES[self.type]
         except KeyError:
-            raise UnsupportedError(f"tensor {self.label} has type {self.type}, which tflnest cannot compute with") from None
+            raise UnsupportedError(
+                f"tensor {self.label} has type {self.type}, which tflnest cannot compute with"
+            ) from None
 
     @cached_property
     def size(self) -> int:
@@ -133,7 +146,11 @@ class Tensor:
     def zero_point(self) -> int:
         """The per-tensor zero point; 0 where there is none."""
         quantization = self.quantization
-        return int(quantization.zero_point[0]) if quantization is not None and quantization.zero_point.size else 0
+        return (
+            int(quantization.zero_point[0])
+            if quantization is not None and quantization.zero_point.size
+            else 0
+        )
 
 
 @dataclass(frozen=True)

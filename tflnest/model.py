@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
-from tflnest import flatbuffer
-from tflnest.errors import FormatError, UnsupportedError
+from tflnest import container, flatbuffer
+from tflnest.container import Directory
+from tflnest.errors import FormatError
 from tflnest.files import read_file, write_file
 from tflnest.graph import DTYPES, Graph, Operator, Quantization, Signature, Subgraph, Tensor
 from tflnest.schema import enum_names, enum_value, schema
@@ -62,7 +64,7 @@ class Model:
             tree = flatbuffer.read_tree(content)
             model = cls(tree, content)
             model._inline_large_buffers(content)
-            _ = model.graph
+            model._verify_directory(content)
         except FormatError as error:
             raise FormatError(f"{name}: {error.message}", error.hint) from error
         return model
@@ -72,14 +74,30 @@ class Model:
         """The model as immutable objects."""
         return _build_graph(self.tree)
 
+    @cached_property
+    def directory(self) -> Directory | None:
+        """The page directory of a nested model; None for a plain one."""
+        content = self.graph.metadata.get(container.METADATA_NAME)
+        return None if content is None else container.decode(content)
+
     def changed(self) -> None:
         """Forget what was derived from `tree`; call it after an edit."""
         self.source = None
         self.__dict__.pop("graph", None)
+        self.__dict__.pop("directory", None)
 
     def to_bytes(self) -> bytes:
-        """Serialise. A model that was read and not edited gives the bytes that it was read from."""
-        return self.source if self.source is not None else pack_tree(self.tree)
+        """Serialise. A model that was read and not edited gives the bytes that it was read from.
+
+        The directory of a nested model is completed anew: offsets, sizes, CRCs and identity.
+        """
+        if self.source is None:
+            content = pack_tree(self.tree)
+            buffer = metadata_buffer(self.tree, container.METADATA_NAME)
+            if buffer is not None:
+                content = container.seal(content, buffer, flatbuffer.buffer_extents(content))
+            self.source = content
+        return self.source
 
     def save(self, path: str | Path, force: bool = False) -> None:
         """Write the file as a whole or not at all.
@@ -92,6 +110,16 @@ class Model:
     def copy(self) -> Model:
         """A model that can be edited without changing this one."""
         return Model.from_bytes(self.to_bytes())
+
+    def _verify_directory(self, content: bytes) -> None:
+        """Check a nested file against its directory, so that whoever holds a `Model` can trust both."""
+        directory = self.directory
+        if directory is None:
+            return
+        buffer = metadata_buffer(self.tree, container.METADATA_NAME)
+        extents = flatbuffer.buffer_extents(content)
+        assert buffer is not None
+        container.verify(content, directory, extents[buffer][0], extents)
 
     def _inline_large_buffers(self, content: bytes) -> None:
         """Bring data that lies behind the flatbuffer (files over 2 GB) into the tree."""
@@ -158,11 +186,13 @@ def _build_graph(tree: Any) -> Graph:
     opcodes = [_opcode_name(code, index) for index, code in enumerate(tree.operatorCodes or [])]
     if not tree.subgraphs:
         raise FormatError("the model has no subgraph")
-    subgraphs = tuple(_build_subgraph(index, sub, buffers, opcodes) for index, sub in enumerate(tree.subgraphs))
+    subgraphs = tuple(
+        _build_subgraph(index, sub, buffers, opcodes) for index, sub in enumerate(tree.subgraphs)
+    )
     graph = Graph(
         subgraphs=subgraphs,
         signatures=tuple(_build_signature(item, subgraphs) for item in tree.signatureDefs or []),
-        metadata=dict(_metadata(entry, buffers) for entry in tree.metadata or []),
+        metadata=_metadata(tree.metadata or [], buffers),
         description=_text(tree.description),
     )
     return graph
@@ -192,18 +222,25 @@ def _opcode_name(code: Any, index: int) -> tuple[str, int, bool]:
     return name, int(code.version), False
 
 
-def _metadata(entry: Any, buffers: list[Any]) -> tuple[str, bytes]:
-    name = _text(entry.name)
-    if not 0 <= entry.buffer < len(buffers):
-        raise FormatError(f"metadata {name!r} names buffer {entry.buffer}, and there are {len(buffers)}")
-    data = buffers[entry.buffer].data
-    return name, b"" if data is None else np.asarray(data, dtype=np.uint8).tobytes()
+def _metadata(entries: list[Any], buffers: list[Any]) -> dict[str, bytes]:
+    contents: dict[int, bytes] = {}
+    named = {}
+    for entry in entries:
+        name = _text(entry.name)
+        _check_index(entry.buffer, len(buffers), f"the buffer of metadata {name!r}", "buffers")
+        if entry.buffer not in contents:
+            data = buffers[entry.buffer].data
+            contents[entry.buffer] = b"" if data is None else np.asarray(data, dtype=np.uint8).tobytes()
+        named[name] = contents[entry.buffer]
+    return named
 
 
 def _build_signature(item: Any, subgraphs: tuple[Subgraph, ...]) -> Signature:
     key = _text(item.signatureKey)
     if not 0 <= item.subgraphIndex < len(subgraphs):
-        raise FormatError(f"signature {key!r} names subgraph {item.subgraphIndex}, and there are {len(subgraphs)}")
+        raise FormatError(
+            f"signature {key!r} names subgraph {item.subgraphIndex}, and there are {len(subgraphs)}"
+        )
     count = len(subgraphs[item.subgraphIndex].tensors)
 
     def arguments(maps: Any) -> dict[str, int]:
@@ -220,10 +257,13 @@ def _check_index(index: int, count: int, what: str, things: str) -> None:
         raise FormatError(f"{what} is {index}, and there are {count} {things}")
 
 
-def _build_subgraph(index: int, sub: Any, buffers: list[Any], opcodes: list[tuple[str, int, bool]]) -> Subgraph:
+def _build_subgraph(
+    index: int, sub: Any, buffers: list[Any], opcodes: list[tuple[str, int, bool]]
+) -> Subgraph:
     where = f"subgraph {index}"
     tensors = tuple(
-        _build_tensor(number, item, buffers, f"{where}, tensor {number}") for number, item in enumerate(sub.tensors or [])
+        _build_tensor(number, item, buffers, f"{where}, tensor {number}")
+        for number, item in enumerate(sub.tensors or [])
     )
     operators = tuple(
         _build_operator(number, item, opcodes, len(tensors), f"{where}, operator {number}")
@@ -247,7 +287,9 @@ def _build_tensor(index: int, item: Any, buffers: list[Any], where: str) -> Tens
             raise FormatError(f"{where}: shape {list(shape)} has a negative dimension")
         elements *= dimension
     if elements > MAX_TENSOR_ELEMENTS:
-        raise FormatError(f"{where}: shape {list(shape)} has {elements:,} elements, over {MAX_TENSOR_ELEMENTS:,}")
+        raise FormatError(
+            f"{where}: shape {list(shape)} has {elements:,} elements, over {MAX_TENSOR_ELEMENTS:,}"
+        )
     _check_index(item.buffer, max(len(buffers), 1), f"{where}: its buffer", "buffers")
     tensor = Tensor(
         index=index,
@@ -260,19 +302,16 @@ def _build_tensor(index: int, item: Any, buffers: list[Any], where: str) -> Tens
         is_variable=bool(item.isVariable),
     )
     data = _constant(tensor, buffers, where)
-    return tensor if data is None else Tensor(**{**vars_of(tensor), "data": data})
-
-
-def vars_of(tensor: Tensor) -> dict[str, Any]:
-    """The constructor arguments of a tensor."""
-    return {name: getattr(tensor, name) for name in Tensor.__dataclass_fields__}
+    return tensor if data is None else replace(tensor, data=data)
 
 
 def _quantization(item: Any, where: str) -> Quantization | None:
     if item is None or item.scale is None or isinstance(item.scale, int) or len(item.scale) == 0:
         return None
     scale = np.array(item.scale, dtype=np.float32)
-    has_zero_point = item.zeroPoint is not None and not isinstance(item.zeroPoint, int) and len(item.zeroPoint)
+    has_zero_point = (
+        item.zeroPoint is not None and not isinstance(item.zeroPoint, int) and len(item.zeroPoint)
+    )
     zero_point = np.array(item.zeroPoint if has_zero_point else [0], dtype=np.int64)
     if zero_point.size not in (1, scale.size):
         raise FormatError(f"{where}: {scale.size} scales and {zero_point.size} zero points")
@@ -287,13 +326,15 @@ def _constant(tensor: Tensor, buffers: list[Any], where: str) -> NDArray[Any] | 
     if tensor.type not in DTYPES:
         expected = tensor.bytes
         if expected and raw.size != expected:
-            raise FormatError(f"{where}: {tensor.type}{list(tensor.shape)} takes {expected:,} bytes, its buffer has {raw.size:,}")
+            raise FormatError(
+                f"{where}: {tensor.type}{list(tensor.shape)} takes {expected:,} bytes, its buffer has {raw.size:,}"
+            )
         return raw
     if raw.size != tensor.bytes:
         raise FormatError(
             f"{where}: {tensor.type}{list(tensor.shape)} takes {tensor.bytes:,} bytes, its buffer has {raw.size:,}"
         )
-    values = np.frombuffer(raw.tobytes(), dtype=tensor.dtype).reshape(tensor.shape)
+    values = raw.view(tensor.dtype).reshape(tensor.shape)  # a view: many tensors may share one large buffer
     values.flags.writeable = False
     return values
 
@@ -365,7 +406,9 @@ def opcode_index(tree: Any, name: str, version: int = 1, custom: bool = False) -
 def add_buffer(tree: Any, data: bytes | NDArray[Any]) -> int:
     """Append a buffer and return its index."""
     buffer = schema().BufferT()
-    buffer.data = np.frombuffer(data if isinstance(data, bytes) else np.ascontiguousarray(data).tobytes(), np.uint8)
+    buffer.data = np.frombuffer(
+        data if isinstance(data, bytes) else np.ascontiguousarray(data).tobytes(), np.uint8
+    )
     tree.buffers.append(buffer)
     return len(tree.buffers) - 1
 
@@ -381,12 +424,20 @@ def add_constant(tree: Any, subgraph: Any, values: NDArray[Any], type_name: str,
     return len(subgraph.tensors) - 1
 
 
-def set_metadata(tree: Any, name: str, content: bytes) -> int:
-    """Set or replace a metadata entry; returns the buffer index that holds it."""
+def metadata_buffer(tree: Any, name: str) -> int | None:
+    """Index of the buffer of a metadata entry; None where there is no such entry."""
     for entry in tree.metadata or []:
         if _text(entry.name) == name:
-            tree.buffers[entry.buffer].data = np.frombuffer(content, np.uint8)
             return int(entry.buffer)
+    return None
+
+
+def set_metadata(tree: Any, name: str, content: bytes) -> int:
+    """Set or replace a metadata entry; returns the buffer index that holds it."""
+    existing = metadata_buffer(tree, name)
+    if existing is not None:
+        tree.buffers[existing].data = np.frombuffer(content, np.uint8)
+        return existing
     entry = schema().MetadataT()
     entry.name = name
     entry.buffer = add_buffer(tree, content)
@@ -394,13 +445,6 @@ def set_metadata(tree: Any, name: str, content: bytes) -> int:
     return int(entry.buffer)
 
 
-__all__ = [
-    "BUFFER_ALIGNMENT",
-    "Model",
-    "UnsupportedError",
-    "add_buffer",
-    "add_constant",
-    "opcode_index",
-    "pack_tree",
-    "set_metadata",
-]
+def load(path: str | Path) -> Model:
+    """Read a `.tflite` file, nested or plain; the same as `Model.load`."""
+    return Model.load(path)

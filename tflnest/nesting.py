@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,7 @@ def check_levels(levels: Sequence[int]) -> tuple[int, ...]:
         raise UsageError(f"levels {list(chain)} are not all whole numbers", "give for example 4,6,8")
     if any(not 1 <= level <= MASTER_BITS for level in chain):
         raise UsageError(f"levels {','.join(map(str, chain))} are not all within 1..{MASTER_BITS}")
-    if any(low >= high for low, high in zip(chain, chain[1:], strict=False)):
+    if any(low >= high for low, high in pairwise(chain)):
         raise UsageError(f"levels {','.join(map(str, chain))} do not increase", "give for example 4,6,8")
     return chain
 
@@ -93,7 +94,7 @@ class Nesting:
         """One plane per level."""
         base = self.levels[0]
         planes = [Plane(base, MASTER_BITS - base, 1 << (base - 1))]
-        for low, high in zip(self.levels, self.levels[1:], strict=False):
+        for low, high in pairwise(self.levels):
             step = high - low
             if self.scheme is Scheme.BUCKET:
                 planes.append(Plane(step, MASTER_BITS - high, 0))
@@ -150,7 +151,9 @@ class Nesting:
             signed = level_codes.astype(np.int32)
             low, high = -(1 << (level - 1)), (1 << (level - 1)) - 1
             if signed.size and not (signed.min() >= low and signed.max() <= high):
-                raise UsageError(f"codes of level {level} lie in {signed.min()}..{signed.max()}, allowed is {low}..{high}")
+                raise UsageError(
+                    f"codes of level {level} lie in {signed.min()}..{signed.max()}, allowed is {low}..{high}"
+                )
             shift = level - self.levels[self.levels.index(level) - 1] if previous is not None else 0
             code = signed + plane.zero if previous is None else signed - (previous << shift) + plane.zero
             if code.size and not (code.min() >= 0 and code.max() < 1 << plane.bits):

@@ -86,7 +86,9 @@ def unpack(data: bytes | NDArray[np.uint8], bits: int, count: int) -> NDArray[np
     raw = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
     expected = packed_bytes(count, bits)
     if raw.size != expected:
-        raise FormatError(f"a plane of {count:,} codes of {bits} bits takes {expected:,} bytes, here are {raw.size:,}")
+        raise FormatError(
+            f"a plane of {count:,} codes of {bits} bits takes {expected:,} bytes, here are {raw.size:,}"
+        )
     groups = -(-count // GROUP)
     codes = np.zeros(groups * GROUP, dtype=np.uint8)
     start = 0

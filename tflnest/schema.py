@@ -14,7 +14,11 @@ from typing import Any
 from tflnest.errors import MissingExtraError, TflnestError
 
 SCHEMA_MODULES = ("ai_edge_litert.schema_py_generated", "tensorflow.lite.python.schema_py_generated")
-RUNTIME_MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite.python.interpreter")
+RUNTIME_MODULES = (
+    "ai_edge_litert.interpreter",
+    "tflite_runtime.interpreter",
+    "tensorflow.lite.python.interpreter",
+)
 
 
 def _first_importable(names: tuple[str, ...], purpose: str) -> ModuleType:

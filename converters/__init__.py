@@ -1,0 +1,1 @@
+"""Keras, SavedModel and TFLite models become nested `.tflite` files."""

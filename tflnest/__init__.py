@@ -1,0 +1,42 @@
+"""tflnest: one `.tflite` file, several integer precisions.
+
+Everything public is reachable as `tflnest.<name>` and loaded when it is first used, so that importing
+tflnest costs nothing and needs no optional dependency.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from tflnest.version import __version__
+
+#: Where each public name lives.
+_HOMES = {
+    "Interpreter": "tflnest.interpreter",
+    "Model": "tflnest.model",
+    "Nesting": "tflnest.nesting",
+    "Recipe": "converters.recipe",
+    "Scheme": "tflnest.nesting",
+    "TflnestError": "tflnest.errors",
+    "compare": "tflnest.comparison",
+    "convert": "converters.conversion",
+    "evaluate": "tflnest.evaluation",
+    "inspect": "firmware_sim.inspection",
+    "load": "tflnest.model",
+    "materialize": "tflnest.materialization",
+    "simulate": "firmware_sim.simulation",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its home."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tflnest' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
