@@ -198,3 +198,179 @@ def activation_range(
     if low > high:
         raise FormatError(f"activation {activation} at scale {scale}, zero point {zero_point} is empty")
     return low, high
+
+
+# ------------------------------------------------------------------------------------------- requantization
+
+#: Accumulators up to this magnitude give exact products with a 31-bit multiplier in float64 (53 bits).
+EXACT_ACCUMULATOR = (1 << 22) - 1
+
+#: Turns "nearest, ties up" into "nearest, ties away from zero" for integers below 2^22 (see `Requantizer`).
+_AWAY_FROM_ZERO = 1.0 + 2.0**-30
+
+#: Elements that are requantized at a time.
+_BLOCK_ELEMENTS = 1 << 15
+
+#: Per-channel vectors are repeated to about this length, so that numpy's inner loop is long.
+_TILE_ELEMENTS = 2048
+
+
+class Requantizer:
+    """Brings accumulators to int8: offset, multiplier, shift, output zero point, clamp.
+
+    The result is `clip(multiply_by_quantized_multiplier(acc + offset, ...) + output_zero_point)`, bit by bit.
+    Where the bounds given here allow it, it is computed in float64 without any rounding:
+
+    * acc * multiplier has at most 22 + 31 bits, so v = floor(acc * multiplier / 2^31 + 1/2) is exact;
+    * v / 2^s rounded half away from zero is floor(v * (1 + e) / 2^s + 1/2) for any 0 < e < 1/|v|: the factor
+      pushes negative ties, and nothing else, over the edge.
+
+    Accumulators whose bound is larger are first clamped to 22 bits if every channel's output is saturated
+    there already (the arithmetic is monotonic). What remains is computed in int64.
+
+    Args:
+        multiplier: int32, shape (channels,), >= 0.
+        shift: int32, shape (channels,), -31 to 30, positive = left.
+        output_zero_point: -128 to 127.
+        activation_min: Smallest output, -128 to 127.
+        activation_max: Largest output, -128 to 127.
+        low: Smallest possible acc + offset per channel, integers, shape (channels,).
+        high: Largest possible acc + offset per channel, integers, shape (channels,).
+        offset: Added to the accumulators (bias, zero-point correction): int64, shape (channels,); None for 0.
+        rounding: Which of the two roundings.
+
+    Raises:
+        FormatError: A multiplier or shift is out of range.
+    """
+
+    def __init__(
+        self,
+        multiplier: ArrayLike,
+        shift: ArrayLike,
+        *,
+        output_zero_point: int,
+        activation_min: int,
+        activation_max: int,
+        low: ArrayLike,
+        high: ArrayLike,
+        offset: ArrayLike | None = None,
+        rounding: Rounding = Rounding.DOUBLE,
+    ) -> None:
+        self.multiplier = np.atleast_1d(np.asarray(multiplier, dtype=np.int64))
+        self.shift = np.broadcast_to(np.asarray(shift, dtype=np.int64), self.multiplier.shape)
+        self.rounding = rounding
+        self.output_zero_point = int(output_zero_point)
+        self.activation_min, self.activation_max = int(activation_min), int(activation_max)
+        self.offset = np.zeros_like(self.multiplier) if offset is None else np.asarray(offset, dtype=np.int64)
+        if self.multiplier.min(initial=0) < 0 or self.multiplier.max(initial=0) > INT32_MAX:
+            raise FormatError("a multiplier must lie between 0 and 2^31 - 1")
+        if np.any((self.shift < MIN_SHIFT) | (self.shift > MAX_SHIFT)):
+            raise FormatError(
+                f"a factor between scales needs a shift of {int(self.shift[np.abs(self.shift).argmax()])} bits, "
+                f"and {MIN_SHIFT} to {MAX_SHIFT} are possible"
+            )
+        low, high = np.asarray(low, dtype=np.int64), np.asarray(high, dtype=np.int64)
+        self._choose_path(low + np.zeros_like(self.multiplier), high + np.zeros_like(self.multiplier))
+        self._tiles: dict[int, tuple[Any, Any, Any]] = {}
+
+    @property
+    def channels(self) -> int:
+        """Length of the last axis of the accumulators."""
+        return int(self.multiplier.size)
+
+    def exact(self, acc: NDArray[Any]) -> NDArray[np.int8]:
+        """The same result by the elementary functions: slow, obvious, for any accumulator.
+
+        Args:
+            acc: Integral values, shape (..., channels).
+        """
+        total = wrap_int32(acc.astype(np.int64) + self.offset)
+        scaled = multiply_by_quantized_multiplier(total, self.multiplier, self.shift, self.rounding)
+        return np.clip(scaled + self.output_zero_point, self.activation_min, self.activation_max).astype(np.int8)
+
+    def __call__(self, acc: NDArray[Any], out: NDArray[np.int8], buffer: NDArray[np.float64] | None = None) -> None:
+        """Requantize a block.
+
+        Args:
+            acc: Integral values without the offset, C-contiguous, shape (rows, channels), any real dtype.
+            out: int8, C-contiguous, same shape; filled.
+            buffer: float64 scratch of at least `min(acc.size, 2^15 + channels)` elements; allocated if None.
+        """
+        rows = acc.shape[0]
+        step = max(_BLOCK_ELEMENTS // self.channels, 1) if rows * self.channels > _BLOCK_ELEMENTS else rows
+        if step > 8:
+            step &= -8  # keeps the number of rows even, so that per-channel vectors can be repeated
+        if buffer is None:
+            buffer = np.empty(min(step, rows) * self.channels)
+        for start in range(0, rows, max(step, 1)):
+            block = slice(start, min(start + step, rows))
+            if self._in_float:
+                self._requantize_in_float(acc[block], out[block], buffer)
+            else:
+                out[block] = self.exact(acc[block])
+
+    def _choose_path(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> None:
+        left = np.maximum(self.shift, 0)
+        bounds = np.maximum(np.abs(low), np.abs(high))
+        without_offset = np.maximum(np.abs(low - self.offset), np.abs(high - self.offset))
+        largest = np.maximum(np.maximum(bounds, without_offset), np.abs(self.offset))
+        wraps = bool(np.any(bounds > (INT32_MAX >> left)))
+        self._clamp = bool(np.any(largest > EXACT_ACCUMULATOR))
+        self._in_float = not wraps and (not self._clamp or self._saturates_at_limit())
+        factor = self.multiplier * np.exp2(self.shift - 31.0)
+        scale = np.ones_like(factor)
+        if self.rounding is Rounding.DOUBLE:
+            factor = self.multiplier * np.exp2(left - 31.0)
+            scale = np.exp2(np.minimum(self.shift, 0).astype(np.float64)) * _AWAY_FROM_ZERO
+            scale[self.shift >= 0] = 1.0
+        half = 0.5 if self._clamp else self.offset * factor + 0.5
+        self._vectors = (_scalar_if_uniform(factor), _scalar_if_uniform(half), _scalar_if_uniform(scale))
+        self._offset = _scalar_if_uniform(self.offset.astype(np.float64))
+
+    def _saturates_at_limit(self) -> bool:
+        """Whether all outputs at +-EXACT_ACCUMULATOR, and so beyond, are the clamp's."""
+        limit = np.array([[-EXACT_ACCUMULATOR], [EXACT_ACCUMULATOR]])
+        if np.any(self.multiplier == 0) or np.any(np.maximum(self.shift, 0) > 8):
+            return False
+        scaled = multiply_by_quantized_multiplier(limit, self.multiplier, self.shift, self.rounding)
+        scaled = scaled + self.output_zero_point
+        return bool(np.all(scaled[0] <= self.activation_min) and np.all(scaled[1] >= self.activation_max))
+
+    def _tiled(self, repeat: int) -> tuple[Any, Any, Any]:
+        """Factor, half and scale for `repeat` rows laid end to end."""
+        tiles = self._tiles.get(repeat)
+        if tiles is None:
+            factor, half, scale = (v if np.ndim(v) == 0 else np.tile(v, repeat) for v in self._vectors)
+            tiles = self._tiles[repeat] = (factor, half, scale)
+        return tiles
+
+    def _requantize_in_float(self, acc: NDArray[Any], out: NDArray[np.int8], buffer: NDArray[np.float64]) -> None:
+        rows, channels = acc.shape
+        repeat = 1
+        while rows % (2 * repeat) == 0 and 2 * repeat * channels <= _TILE_ELEMENTS:
+            repeat *= 2
+        factor, half, scale = self._tiled(repeat)
+        values = buffer[: rows * channels].reshape(rows // repeat, repeat * channels)
+        if self._clamp:
+            clamped = buffer[: rows * channels].reshape(rows, channels)
+            np.add(acc, self._offset, out=clamped, dtype=np.float64)
+            np.clip(clamped, -EXACT_ACCUMULATOR, EXACT_ACCUMULATOR, out=clamped)
+            values *= factor
+        else:
+            np.multiply(acc.reshape(values.shape), factor, out=values, dtype=np.float64)
+        values += half
+        np.floor(values, out=values)
+        values *= scale
+        # Moved up by 128, what is kept is positive, and the conversion to uint8 is the floor.
+        values += self.output_zero_point + 128.5
+        np.clip(values, self.activation_min + 128.0, self.activation_max + 128.5, out=values)
+        unsigned = out.view(np.uint8).reshape(values.shape)
+        np.copyto(unsigned, values, casting="unsafe")
+        np.bitwise_xor(unsigned, 128, out=unsigned)
+
+
+def _scalar_if_uniform(vector: NDArray[np.float64] | float) -> NDArray[np.float64] | float:
+    """One number in place of a vector of equal ones: numpy is faster with it."""
+    if isinstance(vector, float):
+        return vector
+    return float(vector[0]) if vector.size and bool(np.all(vector == vector[0])) else vector
