@@ -13,8 +13,9 @@ that the installed schema knows.
 from __future__ import annotations
 
 import struct
+from collections.abc import Hashable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import flatbuffers.table
 from flatbuffers import number_types
@@ -173,7 +174,7 @@ class _Walk:
             raise FormatError("corrupt flatbuffer: it refers to more tables than the file can hold")
         checked = _CheckedTable(self.content, table._tab.Pos)
         table._tab = checked
-        table_class: type[object] = type(table)
+        table_class = cast(Hashable, type(table))  # mypy does not take a class for hashable
         for name, kind, slot in _fields(table_class):
             if not checked.Offset(slot):
                 continue

@@ -6,10 +6,15 @@ On a desktop all pages lie in the file; on a board a lower-bit page may be absen
 
 from __future__ import annotations
 
-from typing import Protocol
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tflnest.container import Directory, page_image
-from tflnest.errors import TflnestError, UsageError
+from tflnest.errors import FormatError, TflnestError, UsageError
+from tflnest.graph import Tensor
 
 
 class PageNotResidentError(TflnestError):
@@ -53,11 +58,42 @@ class FilePages:
     """
 
     def __init__(self, content: bytes, directory: Directory) -> None:
-        self._content = content
         self._directory = directory
+        self._image = cache(lambda page: page_image(content, directory.pages[page]))
 
     def read(self, page: int) -> bytes:
         """The image of a page; see `PageSource`."""
         if not 0 <= page < len(self._directory.pages):
             raise UsageError(f"page {page} does not exist, the model has {len(self._directory.pages)}")
-        return page_image(self._content, self._directory.pages[page])
+        return self._image(page)
+
+
+class PagedConstants:
+    """Reads constant tensors of a nested model through a `PageSource`.
+
+    Args:
+        directory: Directory of the nested model.
+        pages: Where the pages are.
+    """
+
+    def __init__(self, directory: Directory, pages: PageSource) -> None:
+        self._pages = pages
+        self._places: dict[int, tuple[int, int, int]] = {}
+        for page in directory.pages:
+            start = 0
+            for segment in page.segments:
+                self._places[segment.buffer] = (page.index, start, segment.size)
+                start += segment.image_size
+
+    def read(self, tensor: Tensor) -> NDArray[Any]:
+        """Values of a constant tensor.
+
+        Raises:
+            PageNotResidentError: Its page is not resident.
+            FormatError: Its buffer belongs to no page.
+        """
+        if tensor.buffer not in self._places:
+            raise FormatError(f"the buffer of tensor {tensor.label} belongs to no page")
+        page, start, size = self._places[tensor.buffer]
+        raw = np.frombuffer(self._pages.read(page), np.uint8, size, start)
+        return raw.view(tensor.dtype).reshape(tensor.shape)

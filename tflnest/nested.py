@@ -1,0 +1,400 @@
+"""Nested operators: what stands in a TFLNEST_* operator of a file, and the stock operator it is at a level.
+
+A nested operator computes what its stock counterpart computes, with weights from planes, and with a bias and
+requantization per level. Its inputs are: the activation; one bias per level; multiplier and shift of each
+requantization set; one plane per level. FORMAT.md is the specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flatbuffers import flexbuffers
+from numpy.typing import NDArray
+
+from tflnest.errors import FormatError, UsageError
+from tflnest.graph import Graph, Operator, Quantization, Subgraph, Tensor
+from tflnest.nesting import Nesting, Scheme
+from tflnest.packing import packed_bytes, unpack
+from tflnest.requantization import recover_filter_scales
+from tflnest.schema import enum_names, enum_value
+
+PREFIX = "TFLNEST_"
+OPERATOR_VERSION = 1
+MAX_OPTION_ITEMS = 16
+
+#: Options of the stock operators that a nested one keeps, with the value that is not written.
+STOCK_OPTIONS: dict[str, dict[str, Any]] = {
+    "CONV_2D": {
+        "padding": "SAME",
+        "stride_w": 1,
+        "stride_h": 1,
+        "dilation_w_factor": 1,
+        "dilation_h_factor": 1,
+        "fused_activation_function": "NONE",
+    },
+    "DEPTHWISE_CONV_2D": {
+        "padding": "SAME",
+        "stride_w": 1,
+        "stride_h": 1,
+        "depth_multiplier": 0,
+        "dilation_w_factor": 1,
+        "dilation_h_factor": 1,
+        "fused_activation_function": "NONE",
+    },
+    "FULLY_CONNECTED": {"fused_activation_function": "NONE", "keep_num_dims": 0},
+}
+
+#: The axis of the filter that counts output channels.
+CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
+
+_OPTION_ENUMS = {"padding": "Padding", "fused_activation_function": "ActivationFunctionType"}
+
+#: Reads a constant tensor of the subgraph; `PagedConstants.read` on a board, the file's data otherwise.
+ReadTensor = Callable[[Tensor], NDArray[Any]]
+
+
+def is_nested(operator: Operator) -> bool:
+    """Whether an operator is a nested one."""
+    return operator.is_custom and operator.name.startswith(PREFIX)
+
+
+@dataclass(frozen=True)
+class StockForm:
+    """A nested operator at one level, as the stock operator that computes the same.
+
+    Attributes:
+        operator: CONV_2D, DEPTHWISE_CONV_2D or FULLY_CONNECTED with inputs (activation, filter, bias).
+        filter: int8 constant with its scales.
+        bias: int32 constant.
+    """
+
+    operator: Operator
+    filter: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class NestedOperator:
+    """A checked nested operator.
+
+    Attributes:
+        operator: The custom operator as it stands in the graph.
+        stock: Name of the stock operator.
+        stock_version: Version of the stock operator.
+        options: Options of the stock operator.
+        nesting: Chain and scheme of its weights.
+        model_levels: For each level of the model, the position in `nesting.levels` that this operator runs.
+        filter_shape: Shape of the filter.
+        biases: Tensor index of the int32 bias of each own level.
+        multipliers: Tensor index of the int32 multipliers of each own level.
+        shifts: Tensor index of the int8 shifts of each own level.
+        planes: Tensor index of each plane.
+        scope: Name that recipes and `set_level` match: that of the filter, or of the output where it has none.
+    """
+
+    operator: Operator
+    stock: str
+    stock_version: int
+    options: Mapping[str, Any]
+    nesting: Nesting
+    model_levels: tuple[int, ...]
+    filter_shape: tuple[int, ...]
+    biases: tuple[int, ...]
+    multipliers: tuple[int, ...]
+    shifts: tuple[int, ...]
+    planes: tuple[int, ...]
+    scope: str
+
+    @property
+    def weights(self) -> int:
+        """Number of weights."""
+        return int(np.prod(self.filter_shape, dtype=np.int64))
+
+    @property
+    def channels(self) -> int:
+        """Number of output channels."""
+        return self.filter_shape[CHANNEL_AXIS[self.stock]]
+
+    def level_at(self, model_level: int) -> int:
+        """The own bit-width at a level of the model, given by its position in the directory."""
+        return self.nesting.levels[self.model_levels[model_level]]
+
+    def page_of(self, position: int) -> int:
+        """The page that completes an own level: the first model level that runs it or a higher one."""
+        return next(page for page, own in enumerate(self.model_levels) if own >= position)
+
+    def stock_form(self, subgraph: Subgraph, level: int, read: ReadTensor) -> StockForm:
+        """The stock operator that this one is at a level.
+
+        Args:
+            subgraph: The subgraph that the operator stands in.
+            level: One of `nesting.levels`.
+            read: Gives the values of a constant tensor; raises where its page is not resident.
+        """
+        position = self.nesting.index(level)
+        tensors = subgraph.tensors
+        codes = [
+            unpack(read(tensors[index]).reshape(-1), plane.bits, self.weights)
+            for index, plane in zip(self.planes[: position + 1], self.nesting.planes, strict=False)
+        ]
+        weights = self.nesting.join(codes, level).reshape(self.filter_shape)
+        weights.flags.writeable = False
+        activation, output = tensors[self.operator.inputs[0]], tensors[self.operator.outputs[0]]
+        multiplier = read(tensors[self.multipliers[position]]).reshape(-1)
+        scales = recover_filter_scales(
+            activation.scale,
+            output.scale,
+            multiplier,
+            read(tensors[self.shifts[position]]).reshape(-1),
+            rounded_product=self.stock == "FULLY_CONNECTED" and multiplier.size == 1,
+        )
+        axis = CHANNEL_AXIS[self.stock]
+        zeros = np.zeros(scales.size, dtype=np.int64)
+        filter_tensor = Tensor(
+            index=self.planes[0],
+            name=tensors[self.planes[0]].name,
+            shape=self.filter_shape,
+            shape_signature=self.filter_shape,
+            type="INT8",
+            quantization=Quantization(scales, zeros, axis),
+            buffer=0,
+            data=weights,
+        )
+        bias = tensors[self.biases[position]]
+        bias_scales = (np.float32(activation.scale) * scales).astype(np.float32)
+        bias_tensor = Tensor(
+            index=bias.index,
+            name=bias.name,
+            shape=(self.channels,),
+            shape_signature=(self.channels,),
+            type="INT32",
+            quantization=Quantization(bias_scales, zeros, 0),
+            buffer=0,
+            data=read(bias).reshape(-1),
+        )
+        inputs = (self.operator.inputs[0], filter_tensor.index, bias.index)
+        operator = Operator(
+            self.operator.index, self.stock, self.stock_version, inputs, self.operator.outputs, self.options
+        )
+        return StockForm(operator, filter_tensor, bias_tensor)
+
+
+def nested_operators(graph: Graph) -> list[tuple[Subgraph, NestedOperator]]:
+    """All nested operators of a model, each with its subgraph, checked.
+
+    Raises:
+        FormatError: One of them is not what FORMAT.md says.
+    """
+    return [
+        (subgraph, parse(operator, subgraph))
+        for subgraph in graph.subgraphs
+        for operator in subgraph.operators
+        if is_nested(operator)
+    ]
+
+
+# ---------------------------------------------------------------------------------------------- options
+
+
+def encode_options(
+    stock: str,
+    version: int,
+    options: Mapping[str, Any],
+    nesting: Nesting,
+    model_levels: Sequence[int],
+    filter_shape: Sequence[int],
+    requantization: Sequence[int],
+) -> bytes:
+    """The flexbuffer of a nested operator.
+
+    Args:
+        stock: Name of the stock operator.
+        version: Version of the stock operator.
+        options: Its options.
+        nesting: Chain and scheme.
+        model_levels: Own level position per model level.
+        filter_shape: Shape of the filter.
+        requantization: Requantization set per own level.
+    """
+    values: dict[str, Any] = {
+        "filter_shape": list(filter_shape),
+        "levels": list(nesting.levels),
+        "model_levels": list(model_levels),
+        "version": version,
+    }
+    if any(requantization):
+        values["requantization"] = list(requantization)
+    if nesting.scheme is not Scheme.BUCKET:
+        values["scheme"] = list(Scheme).index(nesting.scheme)
+    for name, default in STOCK_OPTIONS[stock].items():
+        value = options.get(name, default)
+        if value != default:
+            values[name] = enum_value(_OPTION_ENUMS[name], value) if name in _OPTION_ENUMS else int(value)
+    builder = flexbuffers.Builder()
+    with builder.Map():
+        for name in sorted(values):
+            if isinstance(values[name], list):
+                builder.TypedVectorFromElements(name, values[name])
+            else:
+                builder.Int(name, values[name])
+    return bytes(builder.Finish())
+
+
+class _Options:
+    """Bounded reading of an operator's flexbuffer."""
+
+    def __init__(self, content: bytes, where: str) -> None:
+        self._where = where
+        try:
+            self._map = flexbuffers.GetRoot(bytearray(content)).AsMap
+            keys = [key.AsKey for key in _bounded(self._map.Keys)]
+            self._values = dict(zip(map(str, keys), _bounded(self._map.Values), strict=True))
+        except Exception as error:
+            raise FormatError(f"{where}: its options are no flexbuffer map: {error}") from error
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        value = self._values.get(name)
+        if value is None:
+            if default is None:
+                raise FormatError(f"{self._where}: the option {name!r} is missing")
+            return default
+        if not value.IsInt:
+            raise FormatError(f"{self._where}: the option {name!r} is no integer")
+        return int(value.AsInt)
+
+    def integers(self, name: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        value = self._values.get(name)
+        if value is None:
+            if default is None:
+                raise FormatError(f"{self._where}: the option {name!r} is missing")
+            return default
+        try:
+            return tuple(int(item.AsInt) for item in _bounded(value.AsTypedVector))
+        except Exception as error:
+            raise FormatError(
+                f"{self._where}: the option {name!r} is no list of integers: {error}"
+            ) from error
+
+
+def _bounded(items: Any) -> list[Any]:
+    """The items of a flexbuffer vector, whose claimed length must not make anyone loop."""
+    count = len(items)
+    if count > MAX_OPTION_ITEMS:
+        raise FormatError(f"{count:,} items, at most {MAX_OPTION_ITEMS} are allowed")
+    return [items[index] for index in range(count)]
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+def parse(operator: Operator, subgraph: Subgraph) -> NestedOperator:
+    """Check a nested operator.
+
+    Raises:
+        FormatError: Its options or tensors are not what FORMAT.md says.
+    """
+    where = f"subgraph {subgraph.index}, operator {operator.label}"
+    stock = operator.name.removeprefix(PREFIX)
+    if stock not in STOCK_OPTIONS:
+        raise FormatError(
+            f"{where}: there is no such nested operator", "the file may be newer than this tflnest"
+        )
+    options = _Options(operator.options["custom_options"], where)
+    nesting = _parse_nesting(options, where)
+    count = len(nesting.levels)
+    model_levels = options.integers("model_levels")
+    if (
+        not model_levels
+        or list(model_levels) != sorted(model_levels)
+        or model_levels[0] < 0
+        or model_levels[-1] != count - 1
+    ):
+        raise FormatError(
+            f"{where}: model_levels {list(model_levels)} do not rise to the last of {count} own levels"
+        )
+    sets = options.integers("requantization", (0,) * count)
+    if len(sets) != count or not all(0 <= item <= max(sets) < count for item in sets):
+        raise FormatError(f"{where}: requantization {list(sets)} does not fit {count} levels")
+    set_count = max(sets) + 1
+    expected = 1 + 2 * count + 2 * set_count
+    if len(operator.inputs) != expected or len(operator.outputs) != 1 or -1 in operator.inputs:
+        raise FormatError(f"{where}: it has {len(operator.inputs)} inputs, its options ask for {expected}")
+    biases = operator.inputs[1 : 1 + count]
+    first_set = 1 + count
+    multipliers = tuple(operator.inputs[first_set + 2 * item] for item in sets)
+    shifts = tuple(operator.inputs[first_set + 2 * item + 1] for item in sets)
+    planes = operator.inputs[first_set + 2 * set_count :]
+    tensors = subgraph.tensors
+    nested = NestedOperator(
+        operator=operator,
+        stock=stock,
+        stock_version=options.integer("version"),
+        options=_parse_stock_options(stock, options, where),
+        nesting=nesting,
+        model_levels=model_levels,
+        filter_shape=options.integers("filter_shape"),
+        biases=biases,
+        multipliers=multipliers,
+        shifts=shifts,
+        planes=planes,
+        scope=tensors[planes[0]].name or tensors[operator.outputs[0]].name,
+    )
+    _check_tensors(nested, tensors, where)
+    return nested
+
+
+def _parse_nesting(options: _Options, where: str) -> Nesting:
+    scheme = options.integer("scheme", 0)
+    if not 0 <= scheme < len(Scheme):
+        raise FormatError(f"{where}: scheme {scheme} is unknown", "the file may be newer than this tflnest")
+    try:
+        return Nesting(options.integers("levels"), list(Scheme)[scheme])
+    except UsageError as error:
+        raise FormatError(f"{where}: {error.message}") from error
+
+
+def _parse_stock_options(stock: str, options: _Options, where: str) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
+    for name, default in STOCK_OPTIONS[stock].items():
+        if name not in _OPTION_ENUMS:
+            parsed[name] = options.integer(name, default)
+            continue
+        names = enum_names(_OPTION_ENUMS[name])
+        value = options.integer(name, enum_value(_OPTION_ENUMS[name], default))
+        if value not in names:
+            raise FormatError(f"{where}: {name} {value} is unknown")
+        parsed[name] = names[value]
+    return parsed
+
+
+def _check_tensors(nested: NestedOperator, tensors: Sequence[Tensor], where: str) -> None:
+    rank = 2 if nested.stock == "FULLY_CONNECTED" else 4
+    shape = nested.filter_shape
+    if len(shape) != rank or any(not 0 < dimension < 1 << 24 for dimension in shape):
+        raise FormatError(f"{where}: filter_shape {list(shape)} is no shape of a {nested.stock} filter")
+    for index, plane in zip(nested.planes, nested.nesting.planes, strict=True):
+        _check_constant(
+            tensors[index], "UINT8", (packed_bytes(nested.weights, plane.bits),), "a plane", where
+        )
+    for index in nested.biases:
+        _check_constant(tensors[index], "INT32", (nested.channels,), "a bias", where)
+    per_tensor_allowed = (1, nested.channels)
+    for multiplier, shift in zip(nested.multipliers, nested.shifts, strict=True):
+        _check_constant(tensors[multiplier], "INT32", per_tensor_allowed, "a multiplier", where)
+        _check_constant(tensors[shift], "INT8", (tensors[multiplier].size,), "a shift", where)
+    for index in (nested.operator.inputs[0], nested.operator.outputs[0]):
+        if tensors[index].type != "INT8" or tensors[index].quantization is None:
+            raise FormatError(f"{where}: tensor {tensors[index].label} is no quantized INT8 activation")
+
+
+def _check_constant(tensor: Tensor, type_name: str, sizes: Sequence[int], what: str, where: str) -> None:
+    if tensor.type != type_name or tensor.size not in sizes or not tensor.is_constant:
+        allowed = " or ".join(f"{size:,}" for size in dict.fromkeys(sizes))
+        raise FormatError(
+            f"{where}: tensor {tensor.label} is {tensor.type} with {tensor.size:,} elements; "
+            f"{what} is a constant {type_name} with {allowed}"
+        )

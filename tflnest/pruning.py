@@ -1,0 +1,102 @@
+"""Drop what nothing in a model refers to: tensors, buffers and operator codes.
+
+Edits of a model (folding, quantization, nesting) leave things behind that would only cost bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tflnest.model import metadata_buffer
+
+#: Metadata of the arena planner, which counts the tensors of the first subgraph by position.
+OFFLINE_PLAN = "OfflineMemoryAllocation"
+
+
+def prune(tree: Any) -> None:
+    """Remove unused tensors, buffers and operator codes from a `ModelT`, and renumber the rest in order.
+
+    Inputs, outputs, signatures, variables and everything that an operator names stay. A planner's offline
+    allocation, which counts tensors by position, is renumbered with them.
+
+    Args:
+        tree: The schema's object tree, edited in place; call `Model.changed()` afterwards.
+    """
+    orders = [_prune_tensors(tree, subgraph, index) for index, subgraph in enumerate(tree.subgraphs)]
+    _renumber_offline_plan(tree, orders[0])
+    _prune_buffers(tree)
+    _prune_operator_codes(tree)
+
+
+def _indices(values: Any) -> list[int]:
+    """A vector of the tree as a list: None and flatbuffers' 0 both mean that it is absent."""
+    return [] if values is None or isinstance(values, int) else [int(value) for value in values]
+
+
+def _signature_maps(tree: Any, subgraph: int) -> list[Any]:
+    signatures = [item for item in tree.signatureDefs or [] if item.subgraphIndex == subgraph]
+    return [entry for item in signatures for entry in [*(item.inputs or []), *(item.outputs or [])]]
+
+
+def _prune_tensors(tree: Any, subgraph: Any, index: int) -> list[int]:
+    """Prune one subgraph; returns the old position of every tensor that stays."""
+    maps = _signature_maps(tree, index)
+    used = {*_indices(subgraph.inputs), *_indices(subgraph.outputs), *(entry.tensorIndex for entry in maps)}
+    for operator in subgraph.operators or []:
+        used.update(_indices(operator.inputs), _indices(operator.outputs), _indices(operator.intermediates))
+    used.update(number for number, tensor in enumerate(subgraph.tensors) if tensor.isVariable)
+    used.discard(-1)
+    order = sorted(used)
+    if len(order) == len(subgraph.tensors):
+        return order
+    renumber = {-1: -1, **{old: new for new, old in enumerate(order)}}
+    subgraph.tensors = [subgraph.tensors[old] for old in order]
+    owners = [(subgraph, ("inputs", "outputs"))]
+    owners += [(operator, ("inputs", "outputs", "intermediates")) for operator in subgraph.operators or []]
+    for owner, fields in owners:
+        for field in fields:
+            values = [renumber[value] for value in _indices(getattr(owner, field))]
+            if values:
+                setattr(owner, field, np.array(values, dtype=np.int32))
+    for entry in maps:
+        entry.tensorIndex = renumber[entry.tensorIndex]
+    return order
+
+
+def _renumber_offline_plan(tree: Any, order: list[int]) -> None:
+    """Keep the planner's int32 words {version, subgraphs, tensors, one offset per tensor} in step."""
+    buffer = metadata_buffer(tree, OFFLINE_PLAN)
+    if buffer is None or tree.buffers[buffer].data is None:
+        return
+    raw = np.asarray(tree.buffers[buffer].data, dtype=np.uint8)
+    if raw.size < 12 or raw.size % 4:
+        return
+    words = raw.view("<i4")
+    offsets = words[3:]
+    moved = [offsets[old] if old < offsets.size else -1 for old in order]
+    renewed = np.array([words[0], words[1], len(moved), *moved], dtype="<i4")
+    tree.buffers[buffer].data = renewed.view(np.uint8)
+
+
+def _prune_buffers(tree: Any) -> None:
+    holders = [tensor for subgraph in tree.subgraphs for tensor in subgraph.tensors] + list(
+        tree.metadata or []
+    )
+    order = sorted({0, *(holder.buffer for holder in holders), *_indices(tree.metadataBuffer)})
+    renumber = {old: new for new, old in enumerate(order)}
+    tree.buffers = [tree.buffers[old] for old in order]
+    for holder in holders:
+        holder.buffer = renumber[holder.buffer]
+    if _indices(tree.metadataBuffer):
+        tree.metadataBuffer = [renumber[old] for old in _indices(tree.metadataBuffer)]
+
+
+def _prune_operator_codes(tree: Any) -> None:
+    operators = [operator for subgraph in tree.subgraphs for operator in subgraph.operators or []]
+    order = sorted({operator.opcodeIndex for operator in operators})
+    renumber = {old: new for new, old in enumerate(order)}
+    tree.operatorCodes = [tree.operatorCodes[old] for old in order]
+    for operator in operators:
+        operator.opcodeIndex = renumber[operator.opcodeIndex]
