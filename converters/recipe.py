@@ -1,0 +1,365 @@
+"""Recipes: which tensors nest, in which levels, by which method.
+
+A recipe is data: TOML in a file, a named preset, or a `Recipe` object. Its rules are tried in order and the
+first one that matches a filter decides; what a rule leaves open comes from the recipe's own settings. The
+recipe that was used is stored in the nested file.
+
+    levels = [4, 6, 8]
+    extends = "default"        # append the rules of a preset
+
+    [[rules]]
+    scope = "block_[12]/.*"    # regular expression, searched in the filter's name
+    levels = [6, 8]
+
+    [[rules]]
+    scope = "classifier"
+    flat = true
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from converters import rounding as rounding_methods
+from tflnest.errors import UsageError
+from tflnest.files import read_file
+from tflnest.nested import STOCK_OPTIONS
+from tflnest.nesting import Nesting, Scheme, check_levels
+
+DEFAULT_PRESET = "default"
+
+
+class Bias(StrEnum):
+    """Where the biases of part-bit levels come from."""
+
+    SOURCE = "source"
+    CORRECTED = "corrected"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A filter that could be nested.
+
+    Attributes:
+        name: Name of the filter tensor.
+        operator: Name of its operator.
+        bytes: Size of the int8 filter.
+        first_convolution: Whether it belongs to the first convolution that the model's input goes through.
+    """
+
+    name: str
+    operator: str
+    bytes: int
+    first_convolution: bool
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: conditions, all of which must hold, and what then applies.
+
+    Attributes:
+        scope: Regular expression, searched in the filter's name.
+        operator: Name of the operator.
+        smaller_than: Bytes; holds for filters with fewer.
+        first_convolution: Holds for the first convolution only.
+        flat: Keep the filter as stock int8.
+        levels: Chain for these filters.
+        scheme: Scheme for these filters.
+        rounding: Rounding method for these filters.
+    """
+
+    scope: str | None = None
+    operator: str | None = None
+    smaller_than: int | None = None
+    first_convolution: bool = False
+    flat: bool = False
+    levels: tuple[int, ...] | None = None
+    scheme: Scheme | None = None
+    rounding: str | None = None
+
+    def matches(self, candidate: Candidate) -> bool:
+        """Whether all conditions hold."""
+        return (
+            (self.scope is None or re.search(self.scope, candidate.name) is not None)
+            and (self.operator is None or self.operator == candidate.operator)
+            and (self.smaller_than is None or candidate.bytes < self.smaller_than)
+            and (not self.first_convolution or candidate.first_convolution)
+        )
+
+    def describe(self) -> str:
+        """The conditions in words, for reports."""
+        parts = []
+        if self.scope is not None:
+            parts.append(f"scope {self.scope!r}")
+        if self.operator is not None:
+            parts.append(f"operator {self.operator}")
+        if self.smaller_than is not None:
+            parts.append(f"smaller than {self.smaller_than} bytes")
+        if self.first_convolution:
+            parts.append("first convolution")
+        return " and ".join(parts) or "every filter"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a recipe says of one filter.
+
+    Attributes:
+        nesting: How to nest it; None to keep it flat.
+        rounding: Name of the rounding method.
+        reason: The rule that decided, in words.
+    """
+
+    nesting: Nesting | None
+    rounding: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A complete recipe.
+
+    Attributes:
+        levels: Levels of the model and default chain of its filters.
+        scheme: Default scheme.
+        rounding: Default rounding method; "" takes the scheme's own.
+        bias: Where the biases of part-bit levels come from.
+        rules: First match wins.
+    """
+
+    levels: tuple[int, ...] = (4, 6, 8)
+    scheme: Scheme = Scheme.BUCKET
+    rounding: str = ""
+    bias: Bias = Bias.CORRECTED
+    rules: tuple[Rule, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_levels(self.levels)
+        for rule in (Rule(scheme=self.scheme, rounding=self.rounding), *self.rules):
+            if not rule.flat:
+                rounding_methods.check(self._rounding(rule), rule.scheme or self.scheme)
+
+    def _rounding(self, rule: Rule) -> str:
+        scheme = rule.scheme or self.scheme
+        if rule.rounding:
+            return rule.rounding
+        inherited = self.rounding if scheme is self.scheme else ""
+        return inherited or rounding_methods.default(scheme)
+
+    def decide(self, candidate: Candidate) -> Decision:
+        """What to do with a filter."""
+        for rule in self.rules:
+            if rule.matches(candidate):
+                if rule.flat:
+                    return Decision(None, "", f"recipe: {rule.describe()} stays flat")
+                nesting = Nesting(rule.levels or self.levels, rule.scheme or self.scheme)
+                return Decision(nesting, self._rounding(rule), f"recipe: {rule.describe()}")
+        return Decision(Nesting(self.levels, self.scheme), self._rounding(Rule()), "recipe: default")
+
+    def with_options(
+        self,
+        levels: Sequence[int] | None = None,
+        scheme: Scheme | str | None = None,
+        rounding: str | None = None,
+    ) -> Recipe:
+        """The recipe with some settings replaced, as the command line's options do."""
+        changed = self
+        if scheme is not None:
+            new_scheme = _scheme(scheme)
+            # A rounding method that was meant for another scheme does not carry over.
+            kept = self.rounding if new_scheme is self.scheme else ""
+            changed = replace(changed, scheme=new_scheme, rounding=rounding or kept)
+        elif rounding is not None:
+            changed = replace(changed, rounding=rounding)
+        if levels is not None:
+            changed = replace(changed, levels=check_levels(levels))
+        return changed
+
+    def to_toml(self) -> str:
+        """Canonical TOML text; `parse` gives an equal recipe back."""
+        lines = [
+            f"levels = {list(self.levels)}",
+            f'scheme = "{self.scheme}"',
+            f'rounding = "{self._rounding(Rule())}"',
+            f'bias = "{self.bias}"',
+        ]
+        for rule in self.rules:
+            lines.append("[[rules]]")
+            for item in fields(rule):
+                value = getattr(rule, item.name)
+                if value is not None and value is not False:
+                    lines.append(f"{item.name} = {_toml(value)}")
+        return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if value is True:
+        return "true"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, tuple):
+        return str(list(value))
+    escaped = "".join(
+        f"\\u{ord(letter):04x}"
+        if ord(letter) < 32 or ord(letter) == 127
+        else {"\\": "\\\\", '"': '\\"'}.get(letter, letter)
+        for letter in str(value)
+    )
+    return f'"{escaped}"'
+
+
+def presets() -> tuple[str, ...]:
+    """Names of the presets that come with tflnest."""
+    folder = resources.files("converters") / "presets"
+    return tuple(
+        sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
+    )
+
+
+def load_recipe(name_or_path: str | Path | None = None) -> Recipe:
+    """Load a preset by name or a recipe file by path; None gives the default preset.
+
+    Raises:
+        UsageError: There is no such preset or file, or the recipe makes no sense.
+    """
+    name = str(name_or_path) if name_or_path is not None else DEFAULT_PRESET
+    if name in presets():
+        text = (resources.files("converters") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+        return parse_recipe(text, f"preset {name}")
+    path = Path(name)
+    if path.suffix != ".toml" and not path.exists():
+        close = difflib.get_close_matches(name, presets(), n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(
+            f"there is no recipe {name!r}", f"{hint}presets are {', '.join(presets())}; a file ends in .toml"
+        )
+    try:
+        text = read_file(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: a recipe is UTF-8 text: {error}") from None
+    return parse_recipe(text, str(path))
+
+
+def parse_recipe(text: str, name: str = "recipe") -> Recipe:
+    """Read a recipe from TOML text.
+
+    Args:
+        text: The TOML.
+        name: How messages call it.
+
+    Raises:
+        UsageError: It is no TOML, has an unknown key, or a value that makes no sense.
+    """
+    try:
+        content = tomllib.loads(text)
+        rules = tuple(
+            _rule(item, f"rule {number}") for number, item in enumerate(content.pop("rules", []), 1)
+        )
+        base = Recipe(rounding="")
+        if "extends" in content:
+            base = load_recipe(content.pop("extends"))
+        settings = _settings(content, {"levels", "scheme", "rounding", "bias"}, "the recipe")
+        if "scheme" in settings and "rounding" not in settings and settings["scheme"] is not base.scheme:
+            settings["rounding"] = ""
+        return replace(base, rules=(*rules, *base.rules), **settings)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{name}: not TOML: {error}") from None
+    except UsageError as error:
+        raise UsageError(f"{name}: {error.message}", error.hint) from None
+
+
+def _rule(item: Any, where: str) -> Rule:
+    if not isinstance(item, Mapping):
+        raise UsageError(f"{where} is no table", "write [[rules]] above it")
+    rule = Rule(**_settings(item, {entry.name for entry in fields(Rule)}, where))
+    if rule.flat and (rule.levels or rule.scheme or rule.rounding):
+        raise UsageError(f"{where} is flat and has levels, a scheme or a rounding", "remove one of them")
+    return rule
+
+
+def _settings(content: Mapping[str, Any], allowed: set[str], where: str) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in allowed:
+            close = difflib.get_close_matches(key, allowed, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise UsageError(
+                f"{where} has an unknown key {key!r}", f"{hint}keys are {', '.join(sorted(allowed))}"
+            )
+        parsed[key] = _PARSERS[key](value, f"{key} of {where}")
+    return parsed
+
+
+def _levels(value: Any, where: str) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise UsageError(
+            f"{where} is {value!r}, a list of bit-widths was expected", "write for example [4, 6, 8]"
+        )
+    return check_levels(value)
+
+
+def _scheme(value: Any, where: str = "the scheme") -> Scheme:
+    try:
+        return Scheme(value)
+    except ValueError:
+        raise UsageError(f"{where} is {value!r}", f"schemes are {', '.join(Scheme)}") from None
+
+
+def _bias(value: Any, where: str) -> Bias:
+    try:
+        return Bias(value)
+    except ValueError:
+        raise UsageError(f"{where} is {value!r}", f"choices are {', '.join(Bias)}") from None
+
+
+def _rounding(value: Any, where: str) -> str:
+    if value not in rounding_methods.names():
+        raise UsageError(f"{where} is {value!r}", f"methods are {', '.join(rounding_methods.names())}")
+    return str(value)
+
+
+def _scope(value: Any, where: str) -> str:
+    try:
+        re.compile(value)
+    except (re.error, TypeError) as error:
+        raise UsageError(f"{where} is {value!r}, which is no regular expression: {error}") from None
+    return str(value)
+
+
+def _operator(value: Any, where: str) -> str:
+    if value not in STOCK_OPTIONS:
+        raise UsageError(f"{where} is {value!r}", f"operators that nest are {', '.join(STOCK_OPTIONS)}")
+    return str(value)
+
+
+def _flag(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"{where} is {value!r}, true or false was expected")
+    return value
+
+
+def _size(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UsageError(f"{where} is {value!r}, a number of bytes was expected")
+    return value
+
+
+_PARSERS = {
+    "levels": _levels,
+    "scheme": _scheme,
+    "rounding": _rounding,
+    "bias": _bias,
+    "scope": _scope,
+    "operator": _operator,
+    "smaller_than": _size,
+    "first_convolution": _flag,
+    "flat": _flag,
+}

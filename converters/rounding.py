@@ -1,0 +1,106 @@
+"""Rounding methods: which codes the levels of a filter get.
+
+A method takes the int8 weights of one filter and gives the signed codes of every level, nested in one
+another as its scheme demands. New methods are added with `@method`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tflnest.errors import UsageError
+from tflnest.nesting import MASTER_BITS, Nesting, Scheme
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a rounding method works on.
+
+    Attributes:
+        weights: int8 filter of the source, shaped as in the file.
+        nesting: Chain and scheme to round for.
+        channel_axis: Axis of `weights` that counts output channels.
+        seed: For methods that draw random numbers.
+    """
+
+    weights: NDArray[np.int8]
+    nesting: Nesting
+    channel_axis: int = 0
+    seed: int = 0
+
+
+#: Gives one integer array per level, shaped like the weights, in [-2**(b-1), 2**(b-1) - 1].
+RoundingMethod = Callable[[Problem], list[NDArray[np.int8]]]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    function: RoundingMethod
+    schemes: tuple[Scheme, ...]
+
+
+_METHODS: dict[str, _Entry] = {}
+
+
+def method(name: str, *schemes: Scheme) -> Callable[[RoundingMethod], RoundingMethod]:
+    """Decorator: add a rounding method that works for some schemes."""
+
+    def decorate(function: RoundingMethod) -> RoundingMethod:
+        _METHODS[name] = _Entry(function, schemes)
+        return function
+
+    return decorate
+
+
+def names() -> tuple[str, ...]:
+    """Names of all rounding methods."""
+    return tuple(_METHODS)
+
+
+def default(scheme: Scheme) -> str:
+    """The method that a scheme uses where nobody asks for another: the first one that was added for it."""
+    return next(name for name, entry in _METHODS.items() if scheme in entry.schemes)
+
+
+def check(name: str, scheme: Scheme) -> None:
+    """Refuse a method that does not exist or does not fit a scheme.
+
+    Raises:
+        UsageError: It does not.
+    """
+    if name not in _METHODS:
+        raise UsageError(f"there is no rounding method {name!r}", f"methods are {', '.join(_METHODS)}")
+    if scheme not in _METHODS[name].schemes:
+        fitting = ", ".join(item for item, entry in _METHODS.items() if scheme in entry.schemes)
+        raise UsageError(f"rounding {name!r} does not fit the scheme {scheme}", f"use {fitting}")
+
+
+def round_codes(name: str, problem: Problem) -> list[NDArray[np.int8]]:
+    """Signed codes of every level by a named method.
+
+    Raises:
+        UsageError: The method does not exist or does not fit the scheme.
+    """
+    check(name, problem.nesting.scheme)
+    return _METHODS[name].function(problem)
+
+
+@method("truncate", Scheme.BUCKET)
+def truncate(problem: Problem) -> list[NDArray[np.int8]]:
+    """The bucket that each weight lies in; at 8 bits the weight itself, bit for bit."""
+    return problem.nesting.truncate(problem.weights)
+
+
+@method("nearest", Scheme.COMPENSATED)
+def nearest(problem: Problem) -> list[NDArray[np.int8]]:
+    """Every level rounded to nearest from the weights, ties to even, clipped (NestQuant without flips)."""
+    codes = []
+    for level in problem.nesting.levels:
+        scaled = np.rint(problem.weights.astype(np.float32) / np.float32(1 << (MASTER_BITS - level)))
+        limit = 1 << (level - 1)
+        codes.append(np.clip(scaled, -limit, limit - 1).astype(np.int8))
+    return codes
