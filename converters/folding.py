@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.pruning import prune
 from tflnest.errors import TflnestError, UnsupportedError
 from tflnest.graph import Operator, Subgraph, Tensor
 from tflnest.kernels import Node, prepare
 from tflnest.model import Model, add_buffer
+from tflnest.pruning import prune
 from tflnest.schema import runtime
 
 #: A constant is folded only up to this many bytes: shape arithmetic is small, and folding must not grow a file.
