@@ -21,7 +21,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from importlib import resources
@@ -352,7 +352,7 @@ def _size(value: Any, where: str) -> int:
     return value
 
 
-_PARSERS = {
+_PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "levels": _levels,
     "scheme": _scheme,
     "rounding": _rounding,

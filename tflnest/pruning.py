@@ -26,8 +26,8 @@ def prune(tree: Any) -> None:
     """
     orders = [_prune_tensors(tree, subgraph, index) for index, subgraph in enumerate(tree.subgraphs)]
     _renumber_offline_plan(tree, orders[0])
-    _prune_buffers(tree)
-    _prune_operator_codes(tree)
+    prune_buffers(tree)
+    prune_operator_codes(tree)
 
 
 def _indices(values: Any) -> list[int]:
@@ -53,7 +53,7 @@ def _prune_tensors(tree: Any, subgraph: Any, index: int) -> list[int]:
         return order
     renumber = {-1: -1, **{old: new for new, old in enumerate(order)}}
     subgraph.tensors = [subgraph.tensors[old] for old in order]
-    owners = [(subgraph, ("inputs", "outputs"))]
+    owners: list[tuple[Any, tuple[str, ...]]] = [(subgraph, ("inputs", "outputs"))]
     owners += [(operator, ("inputs", "outputs", "intermediates")) for operator in subgraph.operators or []]
     for owner, fields in owners:
         for field in fields:
@@ -80,7 +80,8 @@ def _renumber_offline_plan(tree: Any, order: list[int]) -> None:
     tree.buffers[buffer].data = renewed.view(np.uint8)
 
 
-def _prune_buffers(tree: Any) -> None:
+def prune_buffers(tree: Any) -> dict[int, int]:
+    """Remove unused buffers; returns the new position of every buffer that stays."""
     holders = [tensor for subgraph in tree.subgraphs for tensor in subgraph.tensors] + list(
         tree.metadata or []
     )
@@ -91,9 +92,11 @@ def _prune_buffers(tree: Any) -> None:
         holder.buffer = renumber[holder.buffer]
     if _indices(tree.metadataBuffer):
         tree.metadataBuffer = [renumber[old] for old in _indices(tree.metadataBuffer)]
+    return renumber
 
 
-def _prune_operator_codes(tree: Any) -> None:
+def prune_operator_codes(tree: Any) -> None:
+    """Remove unused operator codes."""
     operators = [operator for subgraph in tree.subgraphs for operator in subgraph.operators or []]
     order = sorted({operator.opcodeIndex for operator in operators})
     renumber = {old: new for new, old in enumerate(order)}

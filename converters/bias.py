@@ -1,0 +1,293 @@
+"""Biases of part-bit levels.
+
+A part-bit filter differs from the full-bit one, which shifts the mean of every output channel. The bias of
+the level takes the shift back: b_level = b + W . E[x] - Q . E[x_level], where E is the mean over samples and
+window positions of the input without its zero point, x the input in the source model, and x_level the input
+when everything before runs at the level too. The means come from calibration data, or from synthetic inputs
+where there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.nest import Place
+from converters.planning import RoundedFilter, source_bias
+from converters.recipe import Bias
+from tflnest.graph import Graph, Operator, Quantization, Subgraph, Tensor
+from tflnest.kernels import Kernel, Node, prepare
+from tflnest.kernels.geometry import Window, dilations, strides
+from tflnest.progress import Progress, silent
+
+Biases = dict[Place, list[NDArray[np.int32]]]
+
+#: Values of the activations of one stream (the source model, or the model at one level) by tensor index.
+Stream = dict[int, NDArray[Any]]
+
+#: Largest change of a bias, in accumulator units: keeps the corrected bias far from int32's ends.
+MAX_CORRECTION = 1 << 28
+
+
+def source_biases(graph: Graph, filters: Sequence[RoundedFilter]) -> Biases:
+    """The source's biases for every level of every nested operator."""
+    biases: Biases = {}
+    for rounded in filters:
+        subgraph = graph.subgraphs[rounded.plan.subgraph]
+        for index in rounded.plan.operators:
+            bias = source_bias(subgraph, subgraph.operators[index])
+            biases[subgraph.index, index] = [bias] * len(rounded.levels)
+    return biases
+
+
+def corrected_biases(
+    graph: Graph,
+    filters: Sequence[RoundedFilter],
+    levels: int,
+    inputs: Sequence[NDArray[Any]],
+    progress: Progress = silent,
+) -> Biases:
+    """Biases of every own level of every nested operator of the main subgraph.
+
+    All levels of the model run side by side through the graph, each on its own activations, so that a level's
+    bias also makes up for what the levels of earlier operators did.
+
+    Args:
+        graph: The int8 source.
+        filters: The rounded filters.
+        levels: Number of levels of the model.
+        inputs: One array per graph input, (samples, ...), of the input's dtype.
+        progress: Told of every operator.
+
+    Returns:
+        For each operator one int32 bias per own level. Where an own level serves several levels of the model
+        the lowest of them decides. A level whose weights equal the source's keeps the source's bias.
+
+    Raises:
+        UnsupportedError: The model has an operator that the reference kernels do not have.
+    """
+    biases = source_biases(graph, filters)
+    return _Correction(graph.main, filters, levels, biases).run(inputs, progress)
+
+
+def choose_biases(
+    bias: Bias,
+    graph: Graph,
+    filters: Sequence[RoundedFilter],
+    levels: int,
+    inputs: Sequence[NDArray[Any]],
+    progress: Progress = silent,
+) -> Biases:
+    """Biases as a recipe asks for them."""
+    if bias is Bias.SOURCE:
+        return source_biases(graph, filters)
+    return corrected_biases(graph, filters, levels, inputs, progress)
+
+
+class _Correction:
+    """One pass through the graph with the source and all levels side by side."""
+
+    def __init__(
+        self, subgraph: Subgraph, filters: Sequence[RoundedFilter], levels: int, biases: Biases
+    ) -> None:
+        self._subgraph = subgraph
+        self._filters = {
+            index: rounded
+            for rounded in filters
+            if rounded.plan.subgraph == subgraph.index
+            for index in rounded.plan.operators
+        }
+        self._levels = levels
+        self._biases = biases
+
+    def run(self, inputs: Sequence[NDArray[Any]], progress: Progress) -> Biases:
+        """Walk the operators in order."""
+        subgraph = self._subgraph
+        source: Stream = dict(zip(subgraph.inputs, inputs, strict=True))
+        streams: list[Stream] = [dict(source) for _ in range(self._levels)]
+        last_use = _last_uses(subgraph)
+        for operator in subgraph.operators:
+            progress("correcting biases", operator.index, len(subgraph.operators))
+            if operator.index in self._filters:
+                self._correct(operator, self._filters[operator.index], source, streams)
+            else:
+                self._pass_on(operator, source, streams)
+            for stream in (source, *streams):
+                for index in [index for index in stream if last_use.get(index, -1) <= operator.index]:
+                    del stream[index]
+        progress("correcting biases", len(subgraph.operators), len(subgraph.operators))
+        return self._biases
+
+    def _pass_on(self, operator: Operator, source: Stream, streams: Sequence[Stream]) -> None:
+        """Run an operator that is the same at all levels; a stream that has not left the source shares its result."""
+        kernel = prepare(_node(self._subgraph, operator))
+        _evaluate(self._subgraph, operator, kernel, source)
+        for stream in streams:
+            if _same_inputs(operator, source, stream):
+                stream.update({index: source[index] for index in operator.outputs})
+            else:
+                _evaluate(self._subgraph, operator, kernel, stream)
+
+    def _correct(
+        self, operator: Operator, rounded: RoundedFilter, source: Stream, streams: Sequence[Stream]
+    ) -> None:
+        subgraph, plan = self._subgraph, rounded.plan
+        assert plan.tensor.data is not None
+        bias = source_bias(subgraph, operator)
+        activation = subgraph.tensors[operator.inputs[0]]
+        full_mean = _mean_accumulator(operator, plan.tensor.data, source[activation.index], activation)
+        kernel = prepare(_node(subgraph, operator))
+        _evaluate(subgraph, operator, kernel, source)
+        corrected: dict[int, NDArray[np.int32]] = {}
+        for own, stream in zip(plan.model_levels, streams, strict=True):
+            weights = rounded.levels[own]
+            exact = np.array_equal(weights, plan.tensor.data)
+            if exact:
+                corrected.setdefault(own, bias)
+                if _same_inputs(operator, source, stream):
+                    stream.update({index: source[index] for index in operator.outputs})
+                    continue
+            elif own not in corrected:
+                mean = _mean_accumulator(operator, weights, stream[activation.index], activation)
+                change = np.clip(np.rint(full_mean - mean), -MAX_CORRECTION, MAX_CORRECTION)
+                limits = np.iinfo(np.int32)
+                corrected[own] = np.clip(bias + change, limits.min, limits.max).astype(np.int32)
+            level_kernel = prepare(_node(subgraph, operator, weights, corrected[own]))
+            _evaluate(subgraph, operator, level_kernel, stream)
+        self._biases[subgraph.index, operator.index] = [corrected[own] for own in range(len(rounded.levels))]
+
+
+def _same_inputs(operator: Operator, first: Stream, second: Stream) -> bool:
+    return all(first.get(index) is second.get(index) for index in operator.inputs)
+
+
+def _last_uses(subgraph: Subgraph) -> Mapping[int, int]:
+    """Index of the last operator that reads or writes each tensor."""
+    return {
+        index: operator.index
+        for operator in subgraph.operators
+        for index in (*operator.outputs, *operator.inputs)
+    }
+
+
+def _node(
+    subgraph: Subgraph,
+    operator: Operator,
+    weights: NDArray[np.int8] | None = None,
+    bias: NDArray[np.int32] | None = None,
+) -> Node:
+    """What a kernel is prepared from; with other weights and bias where given."""
+    inputs: list[Tensor | None] = [
+        subgraph.tensors[index] if index >= 0 else None for index in operator.inputs
+    ]
+    if weights is not None and bias is not None:
+        filter_tensor = inputs[1]
+        assert filter_tensor is not None and filter_tensor.quantization is not None
+        inputs[1] = _with_data(filter_tensor, weights)
+        old = inputs[2] if len(inputs) > 2 else None
+        inputs[2:] = [_with_data(old, bias) if old is not None else _bias_tensor(filter_tensor, bias)]
+    return Node(operator, tuple(inputs), tuple(subgraph.tensors[index] for index in operator.outputs))
+
+
+def _with_data(tensor: Tensor, data: NDArray[Any]) -> Tensor:
+    return Tensor(
+        tensor.index,
+        tensor.name,
+        tensor.shape,
+        tensor.shape_signature,
+        tensor.type,
+        tensor.quantization,
+        tensor.buffer,
+        data.reshape(tensor.shape),
+    )
+
+
+def _bias_tensor(filter_tensor: Tensor, bias: NDArray[np.int32]) -> Tensor:
+    quantization = Quantization(np.ones(1, np.float32), np.zeros(1, np.int64))
+    return Tensor(-1, "", bias.shape, bias.shape, "INT32", quantization, 0, bias)
+
+
+def _evaluate(subgraph: Subgraph, operator: Operator, kernel: Kernel, stream: Stream) -> None:
+    """Run one operator on all samples of a stream."""
+    tensors = [subgraph.tensors[index] if index >= 0 else None for index in operator.inputs]
+    arrays = [
+        None if tensor is None else tensor.data if tensor.is_constant else stream[tensor.index]
+        for tensor in tensors
+    ]
+    varying = [tensor is not None and not tensor.is_constant for tensor in tensors]
+    if kernel.batchable or not any(varying):
+        results = kernel.evaluate(arrays)
+    else:
+        samples = max(
+            len(array) for array, varies in zip(arrays, varying, strict=True) if varies and array is not None
+        )
+        rows = [
+            kernel.evaluate(
+                [
+                    array[n : n + 1] if varies and array is not None else array
+                    for array, varies in zip(arrays, varying, strict=True)
+                ]
+            )
+            for n in range(samples)
+        ]
+        results = tuple(np.concatenate(column) for column in zip(*rows, strict=True))
+    stream.update(zip(operator.outputs, results, strict=True))
+
+
+def _mean_accumulator(
+    operator: Operator, weights: NDArray[np.int8], values: NDArray[np.int8], activation: Tensor
+) -> NDArray[np.float64]:
+    """Mean of every output channel's accumulator, without bias, over samples and positions."""
+    matrix = weights.astype(np.float64)
+    if operator.name == "FULLY_CONNECTED":
+        rows = values.reshape(-1, weights.shape[1])
+        return matrix @ (rows.mean(axis=0, dtype=np.float64) - activation.zero_point)
+    total = values.sum(axis=0, dtype=np.int64) - len(values) * activation.zero_point
+    means = _tap_means(operator, weights.shape[1:3], total, len(values))
+    if operator.name == "DEPTHWISE_CONV_2D":
+        multiplier = weights.shape[3] // means.shape[2]
+        return (matrix[0] * np.repeat(means, multiplier, axis=2)).sum(axis=(0, 1))
+    groups = means.shape[2] // weights.shape[3]
+    by_group = means.reshape(*means.shape[:2], groups, weights.shape[3])
+    split = matrix.reshape(groups, -1, *weights.shape[1:])
+    return np.einsum("gohwi,hwgi->go", split, by_group).reshape(-1)
+
+
+def _tap_means(
+    operator: Operator, size: Sequence[int], total: NDArray[np.int64], samples: int
+) -> NDArray[np.float64]:
+    """Mean input that each tap of a window sees; positions beyond the edges count as zero.
+
+    Args:
+        operator: A convolution.
+        size: Taps (height, width).
+        total: Sum over samples of the input without its zero point, (height, width, channels).
+        samples: Number of samples.
+
+    Returns:
+        float64 (tap rows, tap columns, channels).
+    """
+    window = Window.sliding(
+        operator.options["padding"],
+        (size[0], size[1]),
+        strides(operator.options),
+        dilations(operator.options),
+        (total.shape[0], total.shape[1]),
+    )
+    means = np.zeros((*size, total.shape[2]))
+    for row in range(size[0]):
+        rows = _seen(window, 0, row)
+        for column in range(size[1]):
+            means[row, column] = total[rows, _seen(window, 1, column)].sum(axis=(0, 1))
+    return means / (samples * window.output[0] * window.output[1])
+
+
+def _seen(window: Window, axis: int, tap: int) -> slice:
+    """Indices of the image that a tap sees along an axis."""
+    stride, start = window.stride[axis], tap * window.dilation[axis] - window.padding[axis]
+    first = start + (-(start // stride)) * stride if start < 0 else start
+    stop = min(start + (window.output[axis] - 1) * stride + 1, window.input[axis])
+    return slice(first, max(stop, first), stride)

@@ -1,0 +1,224 @@
+"""Turn the operators of an int8 model into nested ones.
+
+Tensors keep their positions: plane 0 takes the place of the filter, and what is new is appended, so that
+everything in a file that counts tensors by position stays true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.planning import PlannedFilter, RoundedFilter, bias_tensor, filter_multipliers
+from converters.recipe import Recipe
+from tflnest import container
+from tflnest.graph import Operator, Subgraph
+from tflnest.model import Model, add_buffer, metadata_buffer, opcode_index, set_metadata
+from tflnest.nested import OPERATOR_VERSION, PREFIX, encode_options
+from tflnest.packing import pack
+from tflnest.pruning import OFFLINE_PLAN, prune_buffers, prune_operator_codes
+from tflnest.schema import enum_value, schema
+
+#: Position of an operator: subgraph and operator index.
+Place = tuple[int, int]
+
+
+class _Writer:
+    """Adds constants to a tree, one buffer per content, and notes which page each belongs to."""
+
+    def __init__(self, tree: Any) -> None:
+        self.tree = tree
+        self._buffers: dict[bytes, int] = {}
+        self.pages: dict[int, int] = {}
+
+    def buffer(self, content: bytes, page: int) -> int:
+        """Index of a buffer with this content; equal contents share one, which the lowest page brings."""
+        if content not in self._buffers:
+            self._buffers[content] = add_buffer(self.tree, content)
+        index = self._buffers[content]
+        self.pages[index] = min(page, self.pages.get(index, page))
+        return index
+
+    def append(self, subgraph: Any, values: NDArray[Any], type_name: str, page: int) -> int:
+        """Append a constant tensor; returns its index."""
+        subgraph.tensors.append(schema().TensorT())
+        return self.overwrite(subgraph, len(subgraph.tensors) - 1, values, type_name, page)
+
+    def overwrite(self, subgraph: Any, index: int, values: NDArray[Any], type_name: str, page: int) -> int:
+        """Put a constant in the place of another tensor; returns its index."""
+        tensor = subgraph.tensors[index]
+        tensor.shape = list(values.shape)
+        tensor.shapeSignature = None
+        tensor.type = enum_value("TensorType", type_name)
+        tensor.quantization = None
+        tensor.buffer = self.buffer(values.tobytes(), page)
+        return index
+
+
+def nest(
+    source: Model,
+    filters: Sequence[RoundedFilter],
+    biases: Mapping[Place, Sequence[NDArray[np.int32]]],
+    recipe: Recipe,
+) -> Model:
+    """Rewrite an int8 model.
+
+    Args:
+        source: The int8 model; it is not changed.
+        filters: The filters to nest.
+        biases: For each operator that uses one of them, the bias of every own level.
+        recipe: Stored in the file; its levels are the model's.
+
+    Returns:
+        The nested model, sealed and checked by reading it back.
+    """
+    model = source.copy()
+    tree = model.tree
+    writer = _Writer(tree)
+    for rounded in filters:
+        subgraph = source.graph.subgraphs[rounded.plan.subgraph]
+        planes = _write_planes(writer, tree.subgraphs[subgraph.index], rounded)
+        for index in rounded.plan.operators:
+            operator = subgraph.operators[index]
+            _rewrite_operator(writer, subgraph, operator, rounded, planes, biases[(subgraph.index, index)])
+    _extend_offline_plan(tree)
+    _drop_unread(tree)
+    _write_directory(model, writer, recipe)
+    return Model.from_bytes(model.to_bytes())
+
+
+def _write_planes(writer: _Writer, subgraph: Any, rounded: RoundedFilter) -> list[int]:
+    plan = rounded.plan
+    assert plan.nesting is not None
+    indices = []
+    for position, (plane, codes) in enumerate(zip(plan.nesting.planes, rounded.planes, strict=True)):
+        packed = np.frombuffer(pack(codes, plane.bits), np.uint8)
+        page = plan.page_of(position)
+        if position == 0:
+            indices.append(writer.overwrite(subgraph, plan.tensor.index, packed, "UINT8", page))
+        else:
+            indices.append(writer.append(subgraph, packed, "UINT8", page))
+    return indices
+
+
+def _rewrite_operator(
+    writer: _Writer,
+    subgraph: Subgraph,
+    operator: Operator,
+    rounded: RoundedFilter,
+    planes: Sequence[int],
+    biases: Sequence[NDArray[np.int32]],
+) -> None:
+    plan = rounded.plan
+    assert plan.nesting is not None
+    tree_subgraph = writer.tree.subgraphs[subgraph.index]
+    bias_indices = _write_biases(writer, subgraph, operator, plan, biases)
+    multiplier, shift, _ = filter_multipliers(subgraph, plan.tensor, operator)
+    requantization = [
+        writer.append(tree_subgraph, multiplier, "INT32", 0),
+        writer.append(tree_subgraph, shift, "INT8", 0),
+    ]
+    item = tree_subgraph.operators[operator.index]
+    item.opcodeIndex = opcode_index(writer.tree, PREFIX + operator.name, OPERATOR_VERSION, custom=True)
+    item.inputs = [operator.inputs[0], *bias_indices, *requantization, *planes]
+    item.builtinOptionsType = 0
+    item.builtinOptions = None
+    options = encode_options(
+        operator.name,
+        operator.version,
+        operator.options,
+        plan.nesting,
+        plan.model_levels,
+        plan.tensor.shape,
+        [0] * len(plan.nesting.levels),
+    )
+    item.customOptions = np.frombuffer(options, np.uint8)
+    item.customOptionsFormat = enum_value("CustomOptionsFormat", "FLEXBUFFERS")
+
+
+def _write_biases(
+    writer: _Writer,
+    subgraph: Subgraph,
+    operator: Operator,
+    plan: PlannedFilter,
+    biases: Sequence[NDArray[np.int32]],
+) -> list[int]:
+    """Store the bias of every own level; the full-bit one takes the source's place where it is free."""
+    tree_subgraph = writer.tree.subgraphs[subgraph.index]
+    old = bias_tensor(subgraph, operator)
+    users = sum(old.index in item.inputs for item in subgraph.operators) if old is not None else 0
+    indices = []
+    for position, bias in enumerate(biases):
+        page = plan.page_of(position)
+        if (
+            old is not None
+            and users == 1
+            and position == len(biases) - 1
+            and old.index not in subgraph.outputs
+        ):
+            indices.append(writer.overwrite(tree_subgraph, old.index, bias, "INT32", page))
+            tree_subgraph.tensors[old.index].name = None
+        else:
+            indices.append(writer.append(tree_subgraph, bias, "INT32", page))
+    return indices
+
+
+def _extend_offline_plan(tree: Any) -> None:
+    """An offline arena plan lists one offset per tensor: the appended constants get -1."""
+    buffer = metadata_buffer(tree, OFFLINE_PLAN)
+    if buffer is None:
+        return
+    words = np.asarray(tree.buffers[buffer].data, np.uint8).view("<i4")
+    count = len(tree.subgraphs[0].tensors)
+    offsets = np.concatenate([words[3:], np.full(max(0, count - (words.size - 3)), -1, "<i4")])
+    tree.buffers[buffer].data = np.concatenate([words[:2], [count], offsets]).astype("<i4").view(np.uint8)
+
+
+def _drop_unread(tree: Any) -> None:
+    """Leave out what costs bytes and no runtime reads: recorded ranges."""
+    for subgraph in tree.subgraphs:
+        for tensor in subgraph.tensors:
+            quantization = tensor.quantization
+            if quantization is None:
+                continue
+            quantization.min = quantization.max = None
+            if (
+                quantization.scale is None
+                or isinstance(quantization.scale, int)
+                or len(quantization.scale) == 0
+            ):
+                tensor.quantization = None if quantization.details is None else quantization
+
+
+def drop_names(model: Model) -> Model:
+    """The same nested model without the names of inner activations, which no runtime reads."""
+    slim = model.copy()
+    for subgraph, tree_subgraph in zip(model.graph.subgraphs, slim.tree.subgraphs, strict=True):
+        kept = {*subgraph.inputs, *subgraph.outputs}
+        for tensor, item in zip(subgraph.tensors, tree_subgraph.tensors, strict=True):
+            if tensor.index not in kept and not tensor.is_constant:
+                item.name = None
+    slim.changed()
+    return Model.from_bytes(slim.to_bytes())
+
+
+def _write_directory(model: Model, writer: _Writer, recipe: Recipe) -> None:
+    tree = model.tree
+    prune_operator_codes(tree)
+    renumber = prune_buffers(tree)
+    page_of = {renumber[old]: page for old, page in writer.pages.items() if old in renumber}
+    constants = {tensor.buffer for subgraph in tree.subgraphs for tensor in subgraph.tensors}
+    filled = {index for index in constants if index and _size(tree.buffers[index])}
+    pages: list[list[int]] = [[] for _ in recipe.levels]
+    for index in sorted(filled):
+        pages[page_of.get(index, 0)].append(index)
+    directory = container.new_directory(recipe.levels, pages, recipe.to_toml())
+    set_metadata(tree, container.METADATA_NAME, container.encode(directory))
+    model.changed()
+
+
+def _size(buffer: Any) -> int:
+    return 0 if buffer.data is None or isinstance(buffer.data, int) else len(buffer.data)
