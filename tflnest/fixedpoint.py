@@ -107,7 +107,8 @@ def saturating_rounding_doubling_high_mul(a: ArrayLike, b: ArrayLike) -> NDArray
         int64 array with values in the int32 range; only -2^31 times -2^31 saturates.
     """
     product = np.asarray(a, dtype=np.int64) * np.asarray(b, dtype=np.int64)
-    return np.minimum((product + (1 << 30)) >> 31, INT32_MAX)
+    high: NDArray[np.int64] = np.minimum((product + (1 << 30)) >> 31, INT32_MAX)
+    return high
 
 
 def rounding_divide_by_pot(x: ArrayLike, exponent: ArrayLike) -> NDArray[np.int64]:
@@ -286,9 +287,13 @@ class Requantizer:
         """
         total = wrap_int32(acc.astype(np.int64) + self.offset)
         scaled = multiply_by_quantized_multiplier(total, self.multiplier, self.shift, self.rounding)
-        return np.clip(scaled + self.output_zero_point, self.activation_min, self.activation_max).astype(np.int8)
+        return np.clip(scaled + self.output_zero_point, self.activation_min, self.activation_max).astype(
+            np.int8
+        )
 
-    def __call__(self, acc: NDArray[Any], out: NDArray[np.int8], buffer: NDArray[np.float64] | None = None) -> None:
+    def __call__(
+        self, acc: NDArray[Any], out: NDArray[np.int8], buffer: NDArray[np.float64] | None = None
+    ) -> None:
         """Requantize a block.
 
         Args:
@@ -344,7 +349,9 @@ class Requantizer:
             tiles = self._tiles[repeat] = (factor, half, scale)
         return tiles
 
-    def _requantize_in_float(self, acc: NDArray[Any], out: NDArray[np.int8], buffer: NDArray[np.float64]) -> None:
+    def _requantize_in_float(
+        self, acc: NDArray[Any], out: NDArray[np.int8], buffer: NDArray[np.float64]
+    ) -> None:
         rows, channels = acc.shape
         repeat = 1
         while rows % (2 * repeat) == 0 and 2 * repeat * channels <= _TILE_ELEMENTS:

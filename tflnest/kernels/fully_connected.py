@@ -1,0 +1,116 @@
+"""FULLY_CONNECTED: int8, one scale or one per output (TFLM reference/integer_ops/fully_connected.h)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tflnest.errors import FormatError, UnsupportedError
+from tflnest.graph import Tensor
+from tflnest.kernels import quantized
+from tflnest.kernels.quantized import Requantization, SumsOfProducts
+from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node, register
+from tflnest.requantization import effective_scales
+
+#: Largest difference between bias scale and input scale * filter scale, in output scales, that TFLM takes.
+BIAS_SCALE_TOLERANCE = 0.02
+
+
+def fully_connected(
+    *,
+    weights: NDArray[np.int8],
+    bias: NDArray[np.int32] | None,
+    requantization: Requantization,
+    output_shape: tuple[int, ...],
+    filter_zero_point: int = 0,
+) -> Evaluate:
+    """Prepare a fully connected layer.
+
+    Args:
+        weights: Shape (outputs, inputs).
+        bias: Shape (outputs,), or None.
+        requantization: From accumulators to outputs.
+        output_shape: Ends in `outputs`; the leading dimension follows from the input.
+        filter_zero_point: Subtracted from the weights.
+
+    Returns:
+        A function of one int8 array of any shape whose size is a multiple of `inputs`, to one int8 array.
+    """
+    matrix = weights.T.astype(np.int16) - np.int16(filter_zero_point)
+    sums = SumsOfProducts(matrix, bias, requantization)
+    inputs = weights.shape[1]
+    shape = (-1, *output_shape[1:])
+
+    def evaluate(arrays: Arrays) -> tuple[NDArray[Any], ...]:
+        rows = quantized.activation(arrays).reshape(-1, inputs)
+        return (sums.of_rows(rows).reshape(shape),)
+
+    return evaluate
+
+
+def _check_bias_scale(node: Node, source: Tensor, weights: Tensor, output: Tensor) -> None:
+    """With one filter scale TFLM refuses a bias whose scale is another one."""
+    bias = quantized.optional_operand(node, 2)
+    if bias is None or (weights.quantization is not None and weights.quantization.per_channel):
+        return
+    difference = abs(source.scale * weights.scale - bias.scale)
+    if difference / output.scale > BIAS_SCALE_TOLERANCE:
+        raise UnsupportedError(
+            f"operator {node.operator.label}: the scale of its bias is {bias.scale:.6g}, and that of the input "
+            f"times that of the filter {source.scale * weights.scale:.6g}; TFLM refuses such a layer"
+        )
+
+
+def _check_shapes(node: Node, source: Tensor, weights: Tensor, output: Tensor) -> None:
+    outputs, inputs = weights.shape
+    if not source.shape or source.size == 0 or source.size % inputs:
+        raise FormatError(
+            f"operator {node.operator.label}: its input has shape {list(source.shape)}, "
+            f"which {inputs} inputs per row do not divide"
+        )
+    rows = source.size // inputs
+    if not output.shape or output.shape[-1] != outputs or output.size != rows * outputs:
+        raise FormatError(
+            f"operator {node.operator.label}: its output has shape {list(output.shape)}; "
+            f"{rows} rows of {outputs} are expected"
+        )
+
+
+@register("FULLY_CONNECTED")
+def prepare_fully_connected(node: Node) -> Kernel:
+    """FULLY_CONNECTED, with or without `keep_num_dims`.
+
+    Raises:
+        UnsupportedError: Not int8, shuffled weights, or scales that TFLM refuses.
+        FormatError: The shapes contradict each other.
+    """
+    source, weights = quantized.operand(node, 0, "input"), quantized.operand(node, 1, "filter")
+    output = quantized.single_output(node)
+    quantized.check_rank(node, weights, 2, "filter")
+    for tensor, name in ((source, "input"), (output, "output")):
+        quantized.check_activation_tensor(node, tensor, name)
+    if node.operator.options.get("weights_format", 0):
+        raise UnsupportedError(f"operator {node.operator.label}: shuffled weights are not supported")
+    scales = quantized.filter_scales(node, weights, weights.shape[0])
+    _check_shapes(node, source, weights, output)
+    quantized.check_bias(node, quantized.optional_operand(node, 2), weights.shape[0])
+    _check_bias_scale(node, source, weights, output)
+    per_channel = scales.size > 1
+    requantization = quantized.requantization(
+        node, source, effective_scales(source.scale, scales, output.scale, rounded_product=not per_channel)
+    )
+    filter_zero_point = 0 if per_channel else quantized.int8_zero_point(node, weights, "filter")
+
+    def core(values: NDArray[Any], bias: NDArray[Any] | None) -> Evaluate:
+        return fully_connected(
+            weights=values,
+            bias=bias,
+            requantization=requantization,
+            output_shape=output.shape,
+            filter_zero_point=filter_zero_point,
+        )
+
+    batchable = source.shape[0] == 1 and output.shape[0] == 1 and len(output.shape) > 1
+    return quantized.kernel_with_weights(node, core, batchable)

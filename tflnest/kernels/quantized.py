@@ -1,0 +1,333 @@
+"""What convolutions and fully connected layers share: quantization, checks, exact sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tflnest.errors import FormatError, UnsupportedError
+from tflnest.fixedpoint import Requantizer, Rounding, activation_range, quantize_multipliers
+from tflnest.graph import Tensor
+from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node
+from tflnest.kernels.workspace import BLOCK_ELEMENTS, scratch
+
+INT8_MIN, INT8_MAX = -128, 127
+
+#: Integers up to this magnitude are exact in float32; every partial sum of a float32 gemm must stay below.
+EXACT_FLOAT32 = 1 << 24
+
+#: Elements of the larger gemm operand per block; as float32 it shares the cache with the accumulators.
+GEMM_BLOCK_ELEMENTS = 1 << 17
+
+
+@dataclass(frozen=True)
+class Requantization:
+    """From int32 accumulators of (input - input_zero_point) * weight, plus bias, to int8 outputs.
+
+    Attributes:
+        multiplier: int32, shape (channels,); `tflnest.fixedpoint.quantize_multipliers`.
+        shift: Integers, shape (channels,), positive = left.
+        input_zero_point: -128 to 127.
+        output_zero_point: -128 to 127.
+        activation_min: Smallest output.
+        activation_max: Largest output.
+        rounding: Which fixed-point rounding.
+    """
+
+    multiplier: NDArray[np.int32]
+    shift: NDArray[Any]
+    input_zero_point: int
+    output_zero_point: int
+    activation_min: int = INT8_MIN
+    activation_max: int = INT8_MAX
+    rounding: Rounding = Rounding.DOUBLE
+
+    def requantizer(
+        self, weights: NDArray[Any], bias: NDArray[np.int32] | None, centred: bool = False
+    ) -> Requantizer:
+        """Prepare the requantization of sums of products.
+
+        Args:
+            weights: Integers, shape (products, channels): what each channel's sum is made of.
+            bias: int32, shape (channels,), or None.
+            centred: Whether the sums are of (input - input_zero_point) * weight; otherwise of input * weight
+                with the zero point in the padding, and the difference is folded into the offset.
+        """
+        wide = weights.astype(np.int64)
+        positive = np.maximum(wide, 0).sum(axis=0)
+        negative = np.minimum(wide, 0).sum(axis=0)
+        addend = np.zeros(wide.shape[1], np.int64) if bias is None else bias.astype(np.int64)
+        smallest, largest = INT8_MIN - self.input_zero_point, INT8_MAX - self.input_zero_point
+        return Requantizer(
+            np.broadcast_to(self.multiplier, addend.shape),
+            np.broadcast_to(self.shift, addend.shape),
+            output_zero_point=self.output_zero_point,
+            activation_min=self.activation_min,
+            activation_max=self.activation_max,
+            low=positive * smallest + negative * largest + addend,
+            high=positive * largest + negative * smallest + addend,
+            offset=addend if centred else addend - self.input_zero_point * (positive + negative),
+            rounding=self.rounding,
+        )
+
+
+def exact_dtype(weights: NDArray[Any], largest_input: int = -INT8_MIN) -> type[np.float32] | type[np.float64]:
+    """The smaller float type in which sums of products are exact in any order.
+
+    Args:
+        weights: Integers, shape (products, channels).
+        largest_input: Bound of |input|.
+    """
+    sums = np.abs(weights.astype(np.int64)).sum(axis=0)
+    return np.float32 if int(sums.max(initial=0)) * largest_input < EXACT_FLOAT32 else np.float64
+
+
+class SumsOfProducts:
+    """Matrix product and requantization in one step, exact in floating point.
+
+    Args:
+        weights: Integers, shape (products, channels), or (groups, products, channels / groups).
+        bias: int32, shape (channels,), or None.
+        requantization: From accumulators to outputs.
+
+    Attributes:
+        dtype: In which the left operand is expected.
+        channels: Of the output.
+    """
+
+    def __init__(
+        self, weights: NDArray[Any], bias: NDArray[np.int32] | None, requantization: Requantization
+    ) -> None:
+        flat = weights if weights.ndim == 2 else weights.transpose(1, 0, 2).reshape(weights.shape[1], -1)
+        self.dtype = exact_dtype(flat)
+        self.channels = flat.shape[1]
+        self._weights = np.ascontiguousarray(weights, dtype=self.dtype)
+        self._requantizer = requantization.requantizer(flat, bias)
+
+    def __call__(self, left: NDArray[Any], out: NDArray[np.int8]) -> None:
+        """Multiply and requantize one block.
+
+        Args:
+            left: Input values, shape (rows, products), or (groups, rows, products); the caller's to reuse.
+            out: Filled, C-contiguous, shape (rows, channels).
+        """
+        rows = left.shape[-2]
+        if left.ndim == 2:
+            sums = scratch("sums", (rows, self.channels), self.dtype)
+            np.matmul(left, self._weights, out=sums)
+        else:
+            grouped = scratch("grouped sums", (left.shape[0], rows, self._weights.shape[2]), self.dtype)
+            np.matmul(left, self._weights, out=grouped)
+            sums = scratch("sums", (rows, left.shape[0], self._weights.shape[2]), self.dtype)
+            np.copyto(sums, grouped.transpose(1, 0, 2))
+            sums = sums.reshape(rows, self.channels)
+        requantize(self._requantizer, sums, out)
+
+    def of_rows(self, source: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Multiply and requantize any number of rows, in blocks.
+
+        Args:
+            source: int8, shape (rows, products); one group only.
+
+        Returns:
+            int8, shape (rows, channels).
+        """
+        rows, products = source.shape
+        out = np.empty((rows, self.channels), np.int8)
+        step = max(GEMM_BLOCK_ELEMENTS // max(products, self.channels), 8)
+        for start in range(0, rows, step):
+            part = source[start : start + step]
+            left = scratch("columns", part.shape, self.dtype)
+            np.copyto(left, part)
+            self(left, out[start : start + step])
+        return out
+
+
+def requantize(requantizer: Requantizer, sums: NDArray[Any], out: NDArray[np.int8]) -> None:
+    """Requantize a block with this thread's scratch memory."""
+    elements = min(sums.size, BLOCK_ELEMENTS + sums.shape[1])
+    requantizer(sums, out, scratch("requantize", (elements,), np.float64))
+
+
+def activation(arrays: Arrays) -> NDArray[Any]:
+    """The first input, which is always there."""
+    values = arrays[0]
+    assert values is not None
+    return values
+
+
+# ------------------------------------------------------------------------------------------------- checks
+
+
+def operand(node: Node, position: int, name: str) -> Tensor:
+    """An input that must be there.
+
+    Raises:
+        FormatError: The operator has no such input.
+    """
+    tensor = node.inputs[position] if position < len(node.inputs) else None
+    if tensor is None:
+        raise FormatError(f"operator {node.operator.label} has no {name} (input {position})")
+    return tensor
+
+
+def optional_operand(node: Node, position: int) -> Tensor | None:
+    """An input that may be absent."""
+    return node.inputs[position] if position < len(node.inputs) else None
+
+
+def single_output(node: Node) -> Tensor:
+    """The one output.
+
+    Raises:
+        FormatError: There is none, or more than one.
+    """
+    if len(node.outputs) != 1:
+        raise FormatError(f"operator {node.operator.label} has {len(node.outputs)} outputs instead of 1")
+    return node.outputs[0]
+
+
+def check_rank(node: Node, tensor: Tensor, rank: int, name: str) -> None:
+    """Raise FormatError unless a tensor has so many dimensions, none of them 0."""
+    if len(tensor.shape) != rank or 0 in tensor.shape:
+        raise FormatError(
+            f"operator {node.operator.label}: its {name}, tensor {tensor.label}, has shape {list(tensor.shape)}; "
+            f"{rank} dimensions are expected, none of them 0"
+        )
+
+
+def check_type(node: Node, tensor: Tensor, expected: str, name: str) -> None:
+    """Raise UnsupportedError unless a tensor has this type."""
+    if tensor.type != expected:
+        raise UnsupportedError(
+            f"operator {node.operator.label}: its {name}, tensor {tensor.label}, is {tensor.type}; "
+            f"only {expected} is supported"
+        )
+
+
+def check_shape(node: Node, tensor: Tensor, expected: tuple[int, ...], name: str) -> None:
+    """Raise FormatError unless a tensor has this shape."""
+    if tensor.shape != expected:
+        raise FormatError(
+            f"operator {node.operator.label}: its {name}, tensor {tensor.label}, has shape {list(tensor.shape)}; "
+            f"{list(expected)} follows from the other tensors"
+        )
+
+
+def check_activation_tensor(node: Node, tensor: Tensor, name: str) -> None:
+    """Raise unless a tensor is int8 with one sane scale and zero point."""
+    check_type(node, tensor, "INT8", name)
+    quantization = tensor.quantization
+    if quantization is None:
+        raise UnsupportedError(
+            f"operator {node.operator.label}: its {name}, tensor {tensor.label}, is not quantized (no scale)"
+        )
+    scale = float(quantization.scale[0])
+    if not (np.isfinite(scale) and scale > 0.0):
+        raise FormatError(
+            f"operator {node.operator.label}: its {name}, tensor {tensor.label}, has scale {scale}; "
+            "a scale must be a positive number"
+        )
+    int8_zero_point(node, tensor, name)
+
+
+def int8_zero_point(node: Node, tensor: Tensor, name: str) -> int:
+    """The zero point of a tensor, checked to be one that an int8 can be."""
+    if not INT8_MIN <= tensor.zero_point <= INT8_MAX:
+        raise FormatError(
+            f"operator {node.operator.label}: its {name}, tensor {tensor.label}, has zero point "
+            f"{tensor.zero_point}, which an int8 cannot be"
+        )
+    return tensor.zero_point
+
+
+def check_bias(node: Node, bias: Tensor | None, channels: int) -> None:
+    """Raise unless a bias is absent or has one int32 per channel."""
+    if bias is not None:
+        check_type(node, bias, "INT32", "bias")
+        if bias.size != channels:
+            raise FormatError(
+                f"operator {node.operator.label}: its bias, tensor {bias.label}, has {bias.size} values "
+                f"for {channels} output channels"
+            )
+
+
+def filter_scales(node: Node, weights: Tensor, channels: int) -> NDArray[np.float32]:
+    """Scales of a filter: one, or one per output channel.
+
+    Raises:
+        UnsupportedError: The filter has no scale.
+        FormatError: Their number is neither, or one is negative, infinite or NaN.
+    """
+    check_type(node, weights, "INT8", "filter")
+    if weights.quantization is None:
+        raise UnsupportedError(
+            f"operator {node.operator.label}: its filter, tensor {weights.label}, is not quantized (no scale)"
+        )
+    scales = weights.quantization.scale
+    if scales.size not in (1, channels):
+        raise FormatError(
+            f"operator {node.operator.label}: its filter, tensor {weights.label}, has {scales.size} scales "
+            f"for {channels} output channels"
+        )
+    if not np.all(np.isfinite(scales) & (scales >= 0.0)):
+        raise FormatError(
+            f"operator {node.operator.label}: its filter, tensor {weights.label}, has a scale that is negative, "
+            "infinite or not a number"
+        )
+    return scales
+
+
+# ---------------------------------------------------------------------------------------------- assembling
+
+
+def requantization(node: Node, source: Tensor, real: NDArray[np.float64]) -> Requantization:
+    """Requantization of a node whose real factors are known.
+
+    Args:
+        node: Its output gives the zero point and the activation range.
+        source: Its activation input.
+        real: Factors from accumulator to output, shape (1,) or (channels,).
+    """
+    output = single_output(node)
+    multiplier, shift = quantize_multipliers(real)
+    low, high = activation_range(
+        node.operator.options.get("fused_activation_function"), output.scale, output.zero_point
+    )
+    return Requantization(multiplier, shift, source.zero_point, output.zero_point, low, high, node.rounding)
+
+
+#: Makes the evaluating function from weights and bias.
+Core = Callable[[NDArray[Any], NDArray[Any] | None], Evaluate]
+
+
+def kernel_with_weights(
+    node: Node, core: Core, batchable: bool, *, source: int = 0, weights: int = 1, bias: int = 2
+) -> Kernel:
+    """A kernel whose weights and bias are constants, or are computed by other operators.
+
+    Args:
+        node: The operator.
+        core: Makes the evaluating function from the two arrays.
+        batchable: Whether the activations have a sample dimension.
+        source: Which input is the activation.
+        weights: Which input is the filter.
+        bias: Which input is the bias; it may be absent.
+    """
+    filter_tensor, bias_tensor = operand(node, weights, "filter"), optional_operand(node, bias)
+    addend = None if bias_tensor is None else bias_tensor.data
+    if filter_tensor.data is not None and (bias_tensor is None or addend is not None):
+        constant = core(filter_tensor.data, None if addend is None else addend.reshape(-1))
+        return Kernel(constant if source == 0 else lambda arrays: constant((arrays[source],)), batchable)
+
+    def evaluate(arrays: Arrays) -> tuple[NDArray[Any], ...]:
+        values = arrays[weights]
+        added = None if bias_tensor is None else arrays[bias]
+        assert values is not None
+        return core(values, None if added is None else added.reshape(-1))((arrays[source],))
+
+    return Kernel(evaluate, False)
