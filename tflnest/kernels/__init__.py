@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from tflnest.kernels import convolution, depthwise, fully_connected, transpose_conv
+from tflnest.kernels import (
+    activation,
+    conversion,
+    convolution,
+    depthwise,
+    elementwise,
+    fully_connected,
+    joining,
+    normalization,
+    pooling,
+    reduction,
+    reshaping,
+    resize,
+    slicing,
+    softmax,
+    transpose_conv,
+)
 from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node, prepare, register, supported_operators
 
 __all__ = [
@@ -10,11 +26,22 @@ __all__ = [
     "Evaluate",
     "Kernel",
     "Node",
+    "activation",
+    "conversion",
     "convolution",
     "depthwise",
+    "elementwise",
     "fully_connected",
+    "joining",
+    "normalization",
+    "pooling",
     "prepare",
+    "reduction",
     "register",
+    "reshaping",
+    "resize",
+    "slicing",
+    "softmax",
     "supported_operators",
     "transpose_conv",
 ]
