@@ -1,0 +1,403 @@
+"""The interpreter: runs int8 models as a microcontroller would, bit by bit.
+
+Its interface is the one of `tf.lite.Interpreter`, with `run` for many samples and levels for nested models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tflnest.errors import UsageError
+from tflnest.execution import Program, Values
+from tflnest.fixedpoint import Rounding
+from tflnest.graph import DTYPES, Operator, Signature, Tensor
+from tflnest.kernels import Kernel, Node, prepare
+from tflnest.model import Model
+
+#: The engines there are.
+ENGINES = ("reference",)
+
+#: Bit-width of the weights of a model that is not nested: its only level.
+FULL_BITS = 8
+
+
+class Interpreter:
+    """Runs a model with the reference kernels.
+
+    Args:
+        model_path: A `.tflite` file.
+        model_content: The same, in memory.
+        model: The same, loaded. Exactly one of the three is given.
+        engine: Which implementation; "reference" is numpy, bit-exact with TFLM's reference kernels.
+        level: The level to start at; None for the highest.
+        rounding: "double" (TFLM's default) or "single" (TFLITE_SINGLE_ROUNDING).
+
+    Raises:
+        UsageError: An argument makes no sense.
+        FormatError: The model is corrupt.
+    """
+
+    def __init__(
+        self,
+        model_path: str | Path | None = None,
+        model_content: bytes | None = None,
+        *,
+        model: Model | None = None,
+        engine: str = "reference",
+        level: int | Mapping[str, int] | None = None,
+        rounding: str | Rounding = Rounding.DOUBLE,
+    ) -> None:
+        if engine not in ENGINES:
+            raise UsageError(f"there is no engine {engine!r}", f"engines: {', '.join(ENGINES)}")
+        if rounding not in tuple(Rounding):
+            raise UsageError(f"there is no rounding {rounding!r}", f"roundings: {', '.join(Rounding)}")
+        self.engine = engine
+        self.rounding = Rounding(rounding)
+        self.model = _load(model_path, model_content, model)
+        self._subgraph = self.model.graph.main
+        self._tensors: Sequence[Tensor] = self._subgraph.tensors
+        self._kernels: dict[tuple[int, int], Kernel] = {}
+        self._levels: dict[int, int] = {}
+        self._program: Program | None = None
+        self._values: Values = []
+        if level is not None:
+            self.set_level(level)
+
+    # ---------------------------------------------------------------------------------------- levels
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The levels of the model, lowest first; a model that is not nested has one, 8."""
+        return (FULL_BITS,)
+
+    def set_level(self, level: int | Mapping[str, int]) -> None:
+        """Choose the level of the next invokes.
+
+        Args:
+            level: One of `levels` for the whole model, or levels by regular expression over operator scopes.
+
+        Raises:
+            UsageError: There is no such level.
+        """
+        wanted = level.values() if isinstance(level, Mapping) else (level,)
+        for value in wanted:
+            if value not in self.levels:
+                names = ", ".join(str(name) for name in self.levels)
+                raise UsageError(f"the model has no level {value}", f"levels: {names}")
+
+    def _prepare(self, operator: Operator, level: int) -> Kernel:
+        """The kernel of an operator at a level; prepared once."""
+        key = operator.index, level
+        kernel = self._kernels.get(key)
+        if kernel is None:
+            inputs = tuple(self._tensors[index] if index >= 0 else None for index in operator.inputs)
+            outputs = tuple(self._tensors[index] for index in operator.outputs)
+            kernel = self._kernels[key] = prepare(Node(operator, inputs, outputs, self.rounding))
+        return kernel
+
+    def _prepare_now(self, operator: Operator, tensors: Sequence[Tensor]) -> Kernel:
+        """The kernel of an operator at its present level."""
+        self._tensors = tensors
+        return self._prepare(operator, self._levels.get(operator.index, FULL_BITS))
+
+    # --------------------------------------------------------------------------------------- tensors
+
+    def allocate_tensors(self) -> None:
+        """Check the model and prepare its operators. What was set before is forgotten.
+
+        Raises:
+            FormatError: The model contradicts itself.
+            UnsupportedError: It uses an operator, option or type that is not supported, or too much memory.
+        """
+        self._kernels.clear()
+        program = Program(self._subgraph, self._prepare_now)
+        program.prepare(self._prepare_now)
+        self._values = program.initial_values()
+        self._program = program
+
+    def get_input_details(self) -> list[dict[str, Any]]:
+        """What a caller has to know of each input, as `get_tensor_details`."""
+        return [tensor_details(tensor) for tensor in self._subgraph.input_tensors()]
+
+    def get_output_details(self) -> list[dict[str, Any]]:
+        """What a caller has to know of each output, as `get_tensor_details`."""
+        return [tensor_details(tensor) for tensor in self._subgraph.output_tensors()]
+
+    def get_tensor_details(self) -> list[dict[str, Any]]:
+        """Name, index, shape, dtype and quantization of every tensor, with the keys of tf.lite.
+
+        Tensors of types that numpy does not have are left out.
+        """
+        return [tensor_details(tensor) for tensor in self._subgraph.tensors if tensor.type in DTYPES]
+
+    def set_tensor(self, tensor_index: int, value: ArrayLike) -> None:
+        """Give an input (or a variable) its value, which is copied.
+
+        Args:
+            tensor_index: "index" of the details.
+            value: Of exactly the tensor's dtype and shape.
+
+        Raises:
+            UsageError: Not allocated, no such input, or another dtype or shape.
+        """
+        self._allocated()
+        tensor = self._tensor(tensor_index)
+        if tensor.index not in self._subgraph.inputs and not tensor.is_variable:
+            raise UsageError(f"tensor {tensor.label} is not an input", f"inputs: {list(self._subgraph.inputs)}")
+        array = np.asarray(value)
+        if array.dtype != tensor.dtype:
+            raise UsageError(f"tensor {tensor.label} takes {tensor.dtype}, and got {array.dtype}")
+        if array.shape != tensor.shape:
+            raise UsageError(f"tensor {tensor.label} has shape {list(tensor.shape)}, and got {list(array.shape)}")
+        self._values[tensor.index] = array.copy()
+
+    def get_tensor(self, tensor_index: int) -> NDArray[Any]:
+        """A copy of a tensor's value: a constant, an input, or whatever the last invoke computed.
+
+        Args:
+            tensor_index: "index" of the details; any tensor, intermediate ones too.
+
+        Raises:
+            UsageError: Not allocated, no such tensor, or it has no value yet.
+        """
+        self._allocated()
+        tensor = self._tensor(tensor_index)
+        value = self._values[tensor.index]
+        if value is None:
+            raise UsageError(f"tensor {tensor.label} has no value yet", "call invoke() first")
+        return value.copy()
+
+    def invoke(self) -> None:
+        """Run the model on the inputs that were set.
+
+        Raises:
+            UsageError: Not allocated.
+            FormatError: An operator gives a shape that the file contradicts.
+        """
+        self._allocated().execute(self._values)
+
+    def _allocated(self) -> Program:
+        if self._program is None:
+            raise UsageError("the tensors are not allocated", "call allocate_tensors() first")
+        return self._program
+
+    def _tensor(self, index: int) -> Tensor:
+        if not 0 <= index < len(self._subgraph.tensors):
+            raise UsageError(f"there is no tensor {index}; the model has {len(self._subgraph.tensors)}")
+        return self._subgraph.tensors[index]
+
+    # -------------------------------------------------------------------------------------- many samples
+
+    def run(self, x: ArrayLike | Sequence[ArrayLike]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
+        """Run the model on any number of samples; what `set_tensor` and `get_tensor` see is not touched.
+
+        Args:
+            x: Samples first, shape (n, ...): n is a multiple of the model's own batch, mostly 1. Of the
+                input's dtype, or float, which is quantized with the input's scale and zero point. One such
+                array per input, in order, where the model has several.
+
+        Returns:
+            The output, samples first, of the output's dtype; a tuple where the model has several.
+
+        Raises:
+            UsageError: The arrays do not fit the inputs.
+        """
+        if self._program is None:
+            self.allocate_tensors()
+        program = self._allocated()
+        inputs = self._subgraph.input_tensors()
+        arrays: list[Any] = [x] if len(inputs) == 1 else list(_sequence(x, len(inputs)))
+        fitted = [fit_samples(tensor, array) for tensor, array in zip(inputs, arrays, strict=True)]
+        counts = {len(array) // _batch(tensor) for tensor, array in zip(inputs, fitted, strict=True)}
+        if len(counts) > 1:
+            raise UsageError(f"the inputs have different numbers of samples: {sorted(counts)}")
+        outputs = self._run_batches(program, fitted, counts.pop())
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _run_batches(
+        self, program: Program, arrays: Sequence[NDArray[Any]], count: int
+    ) -> tuple[NDArray[Any], ...]:
+        batchable = program.batchable
+        step = min(program.samples_per_batch, max(count, 1)) if batchable else 1
+        inputs, outputs = self._subgraph.input_tensors(), self._subgraph.output_tensors()
+        results: list[NDArray[Any]] = [
+            np.empty((count * tensor.shape[0], *tensor.shape[1:]) if tensor.shape else (count,), tensor.dtype)
+            for tensor in outputs
+        ]
+        constants = program.initial_values()
+        for start in range(0, count, step):
+            stop = min(start + step, count)
+            values = list(constants)
+            for tensor, array in zip(inputs, arrays, strict=True):
+                values[tensor.index] = array[start * _batch(tensor) : stop * _batch(tensor)].reshape(
+                    (-1, *tensor.shape[1:]) if tensor.shape else ()
+                )
+            if batchable:
+                program.execute_batch(values, stop - start)
+            else:
+                program.execute(values)
+            for tensor, result in zip(outputs, results, strict=True):
+                result[start * _batch(tensor) : stop * _batch(tensor)] = values[tensor.index]
+        return tuple(results)
+
+    # ---------------------------------------------------------------------------------------- signatures
+
+    def get_signature_list(self) -> dict[str, dict[str, list[str]]]:
+        """Names of the inputs and outputs of each signature, as in tf.lite."""
+        return {
+            signature.key: {"inputs": sorted(signature.inputs), "outputs": sorted(signature.outputs)}
+            for signature in self.model.graph.signatures
+        }
+
+    def get_signature_runner(self, signature_key: str | None = None) -> SignatureRunner:
+        """A function of named arguments.
+
+        Args:
+            signature_key: Which signature; may be None where there is just one.
+
+        Raises:
+            UsageError: There is no such signature, or it is not of the main subgraph.
+        """
+        signatures = {signature.key: signature for signature in self.model.graph.signatures}
+        if signature_key is None and len(signatures) == 1:
+            signature_key = next(iter(signatures))
+        signature = signatures.get(signature_key or "")
+        if signature is None:
+            names = ", ".join(sorted(signatures)) or "none"
+            raise UsageError(f"the model has no signature {signature_key!r}", f"signatures: {names}")
+        if signature.subgraph != self._subgraph.index:
+            raise UsageError(f"signature {signature_key!r} is of subgraph {signature.subgraph}; only 0 is run")
+        return SignatureRunner(self, signature)
+
+
+class SignatureRunner:
+    """Runs a model by the names of a signature: `runner(x=...)["y"]`.
+
+    Args:
+        interpreter: Runs the model; allocated on the first call where it is not yet.
+        signature: Gives the names.
+    """
+
+    def __init__(self, interpreter: Interpreter, signature: Signature) -> None:
+        self._interpreter = interpreter
+        self._signature = signature
+
+    def get_input_details(self) -> dict[str, dict[str, Any]]:
+        """Details of each input by name."""
+        return self._details(self._signature.inputs)
+
+    def get_output_details(self) -> dict[str, dict[str, Any]]:
+        """Details of each output by name."""
+        return self._details(self._signature.outputs)
+
+    def _details(self, names: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+        tensors = self._interpreter.model.graph.subgraphs[self._signature.subgraph].tensors
+        return {name: tensor_details(tensors[index]) for name, index in names.items()}
+
+    def __call__(self, **arguments: ArrayLike) -> dict[str, NDArray[Any]]:
+        """Set the inputs, invoke, and return the outputs.
+
+        Raises:
+            UsageError: An argument is missing, unknown, or of another dtype or shape.
+        """
+        expected = self._signature.inputs
+        if set(arguments) != set(expected):
+            raise UsageError(f"the arguments are {sorted(arguments)}, and must be {sorted(expected)}")
+        if self._interpreter._program is None:
+            self._interpreter.allocate_tensors()
+        for name, value in arguments.items():
+            self._interpreter.set_tensor(expected[name], value)
+        self._interpreter.invoke()
+        return {name: self._interpreter.get_tensor(index) for name, index in self._signature.outputs.items()}
+
+
+def tensor_details(tensor: Tensor) -> dict[str, Any]:
+    """What `tf.lite.Interpreter` tells of a tensor."""
+    quantization = tensor.quantization
+    scales = np.zeros(0, np.float32) if quantization is None else quantization.scale.copy()
+    zero_points = np.zeros(0, np.int32)
+    if quantization is not None:
+        zero_points = np.broadcast_to(quantization.zero_point, scales.shape).astype(np.int32)
+    per_tensor = scales.size == 1
+    return {
+        "name": tensor.name,
+        "index": tensor.index,
+        "shape": np.array(tensor.shape, np.int32),
+        "shape_signature": np.array(tensor.shape_signature, np.int32),
+        "dtype": tensor.dtype.type,
+        "quantization": (float(scales[0]), int(zero_points[0])) if per_tensor else (0.0, 0),
+        "quantization_parameters": {
+            "scales": scales,
+            "zero_points": zero_points,
+            "quantized_dimension": 0 if quantization is None else quantization.axis,
+        },
+        "sparsity_parameters": {},
+    }
+
+
+def quantize(values: ArrayLike, tensor: Tensor) -> NDArray[Any]:
+    """Real values in a tensor's quantization, ties away from zero (TFLM AffineQuantize).
+
+    Args:
+        values: Finite reals, any shape.
+        tensor: Integer, with a scale.
+
+    Raises:
+        UsageError: The tensor has no scale, or a value is not finite.
+    """
+    if tensor.quantization is None or tensor.scale <= 0.0:
+        raise UsageError(f"tensor {tensor.label} takes {tensor.dtype} and has no scale to quantize floats with")
+    ratio = np.asarray(values, np.float32) / np.float32(tensor.scale)
+    if not np.all(np.isfinite(ratio)):
+        raise UsageError(f"the values for tensor {tensor.label} are not all finite numbers")
+    wide = ratio.astype(np.float64)
+    rounded = np.copysign(np.floor(np.abs(wide) + 0.5), wide) + tensor.zero_point
+    limits = np.iinfo(tensor.dtype)
+    clipped: NDArray[np.float64] = np.clip(rounded, limits.min, limits.max)
+    return clipped.astype(tensor.dtype)
+
+
+def fit_samples(tensor: Tensor, x: ArrayLike) -> NDArray[Any]:
+    """An array of samples in the dtype of an input.
+
+    Raises:
+        UsageError: Its dtype or shape does not fit; the message has both.
+    """
+    array = np.asarray(x)
+    if array.ndim != max(len(tensor.shape), 1) or array.shape[1:] != tensor.shape[1:]:
+        expected = ["n", *tensor.shape[1:]]
+        raise UsageError(
+            f"input {tensor.label} takes arrays of shape [{', '.join(map(str, expected))}], "
+            f"and got {list(array.shape)}"
+        )
+    if len(array) % _batch(tensor):
+        raise UsageError(f"input {tensor.label} takes {_batch(tensor)} samples at a time, and got {len(array)}")
+    if array.dtype == tensor.dtype:
+        return array
+    if np.issubdtype(array.dtype, np.floating):
+        return array.astype(tensor.dtype) if tensor.dtype.kind == "f" else quantize(array, tensor)
+    raise UsageError(f"input {tensor.label} takes {tensor.dtype} or floats, and got {array.dtype}")
+
+
+def _batch(tensor: Tensor) -> int:
+    """Samples in one invoke; a scalar is one sample."""
+    return max(tensor.shape[0], 1) if tensor.shape else 1
+
+
+def _sequence(x: Any, count: int) -> Sequence[ArrayLike]:
+    if not isinstance(x, (list, tuple)) or len(x) != count:
+        raise UsageError(f"the model has {count} inputs: a list of {count} arrays is expected")
+    return x
+
+
+def _load(path: str | Path | None, content: bytes | None, model: Model | None) -> Model:
+    if sum(source is not None for source in (path, content, model)) != 1:
+        raise UsageError("exactly one of model_path, model_content and model is expected")
+    if model is not None:
+        return model
+    return Model.load(path) if path is not None else Model.from_bytes(content or b"")
