@@ -27,6 +27,9 @@ SEGMENT = struct.Struct("<III")
 IDENTITY_OFFSET = 16
 CRC_OFFSET = HEADER.size - 4
 
+#: Every buffer lies at a multiple of this in the file, as the TFLite schema asks.
+BUFFER_ALIGNMENT = 16
+
 #: Every segment of a page image starts at a multiple of this, so that a page can be used where it lies.
 SEGMENT_ALIGNMENT = 8
 MAX_LEVELS = 8
@@ -155,7 +158,7 @@ def decode(content: bytes) -> Directory:
             f"the nested file has format version {version}, this tflnest reads version {VERSION}",
             "update tflnest",
         )
-    if header_size < HEADER.size or flags != 0:
+    if header_size != HEADER.size or flags != 0:
         raise FormatError(
             f"the TFLNEST header claims {header_size} bytes and flags {flags:#x}, which version 1 does not have"
         )
@@ -185,7 +188,10 @@ def decode(content: bytes) -> Directory:
 
 def _decode_tables(content: bytes, start: int, identity: bytes, counts: tuple[int, int, int]) -> Directory:
     level_count, page_count, segment_count = counts
-    levels = tuple(LEVEL.unpack_from(content, start + i * LEVEL.size)[0] for i in range(level_count))
+    level_rows = [LEVEL.unpack_from(content, start + i * LEVEL.size) for i in range(level_count)]
+    levels = tuple(row[0] for row in level_rows)
+    if any(reserved for row in level_rows for reserved in row[1:]):
+        raise FormatError("the TFLNEST levels use reserved fields", "the file may be newer than this tflnest")
     if any(not 1 <= level <= 8 for level in levels) or list(levels) != sorted(set(levels)):
         raise FormatError(f"the TFLNEST levels {list(levels)} do not increase within 1..8")
     start += level_count * LEVEL.size
@@ -299,6 +305,11 @@ def verify(
             if segment.buffer >= len(extents) or extents[segment.buffer] != (segment.offset, segment.size):
                 raise FormatError(
                     f"page {page.index}: buffer {segment.buffer} does not lie at {segment.offset:,} with {segment.size:,} bytes"
+                )
+            if segment.size == 0 or segment.offset % BUFFER_ALIGNMENT:
+                raise FormatError(
+                    f"page {page.index}: buffer {segment.buffer} has {segment.size:,} bytes at {segment.offset:,}; "
+                    f"a segment has data, at a multiple of {BUFFER_ALIGNMENT}"
                 )
         crc = zlib.crc32(page_image(content, page))
         if crc != page.crc32:

@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tflnest import container, flatbuffer
-from tflnest.container import Directory
+from tflnest.container import BUFFER_ALIGNMENT, Directory
 from tflnest.errors import FormatError
 from tflnest.files import read_file, write_file
 from tflnest.graph import DTYPES, Graph, Operator, Quantization, Signature, Subgraph, Tensor
+from tflnest.nested import check_pages, is_nested
 from tflnest.schema import enum_names, enum_value, schema
 
 FILE_IDENTIFIER = b"TFL3"
-BUFFER_ALIGNMENT = 16
 
 #: Elements of the largest tensor that is taken for real. A hostile shape must not make anyone allocate.
 MAX_TENSOR_ELEMENTS = 1 << 31
@@ -115,11 +115,16 @@ class Model:
         """Check a nested file against its directory, so that whoever holds a `Model` can trust both."""
         directory = self.directory
         if directory is None:
+            if any(is_nested(operator) for sub in self.graph.subgraphs for operator in sub.operators):
+                raise FormatError("the model has nested operators and no TFLNEST metadata: it was cut or rewritten")
             return
+        if sum(_text(entry.name) == container.METADATA_NAME for entry in self.tree.metadata) > 1:
+            raise FormatError("the model has more than one TFLNEST metadata entry")
         buffer = metadata_buffer(self.tree, container.METADATA_NAME)
         extents = flatbuffer.buffer_extents(content)
         assert buffer is not None
         container.verify(content, directory, extents[buffer][0], extents)
+        check_pages(self.graph, directory)
 
     def _inline_large_buffers(self, content: bytes) -> None:
         """Bring data that lies behind the flatbuffer (files over 2 GB) into the tree."""

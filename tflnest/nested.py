@@ -7,6 +7,7 @@ requantization set; one plane per level. FORMAT.md is the specification.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from flatbuffers import flexbuffers
 from numpy.typing import NDArray
 
+from tflnest.container import Directory
 from tflnest.errors import FormatError, UsageError
 from tflnest.graph import Graph, Operator, Quantization, Subgraph, Tensor
 from tflnest.nesting import Nesting, Scheme
@@ -25,6 +27,8 @@ from tflnest.schema import enum_names, enum_value
 PREFIX = "TFLNEST_"
 OPERATOR_VERSION = 1
 MAX_OPTION_ITEMS = 16
+MAX_DIMENSION = (1 << 24) - 1
+MAX_WEIGHTS = (1 << 31) - 1
 
 #: Options of the stock operators that a nested one keeps, with the value that is not written.
 STOCK_OPTIONS: dict[str, dict[str, Any]] = {
@@ -50,6 +54,13 @@ STOCK_OPTIONS: dict[str, dict[str, Any]] = {
 
 #: The axis of the filter that counts output channels.
 CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
+
+#: Options of every nested operator.
+_OWN_OPTIONS = ("filter_shape", "levels", "model_levels", "requantization", "scheme", "version")
+
+#: Range of each option of a stock operator that is a number; the schema's integers have 32 bits.
+_OPTION_RANGES = {"depth_multiplier": (0, (1 << 31) - 1), "keep_num_dims": (0, 1)}
+_POSITIVE = (1, (1 << 31) - 1)
 
 _OPTION_ENUMS = {"padding": "Padding", "fused_activation_function": "ActivationFunctionType"}
 
@@ -112,7 +123,7 @@ class NestedOperator:
     @property
     def weights(self) -> int:
         """Number of weights."""
-        return int(np.prod(self.filter_shape, dtype=np.int64))
+        return math.prod(self.filter_shape)
 
     @property
     def channels(self) -> int:
@@ -126,6 +137,16 @@ class NestedOperator:
     def page_of(self, position: int) -> int:
         """The page that completes an own level: the first model level that runs it or a higher one."""
         return next(page for page, own in enumerate(self.model_levels) if own >= position)
+
+    def pages_of_inputs(self) -> dict[int, int]:
+        """The highest page that each constant input may lie in, by tensor index."""
+        pages: dict[int, int] = {}
+        for position, inputs in enumerate(
+            zip(self.biases, self.multipliers, self.shifts, self.planes, strict=True)
+        ):
+            page = self.page_of(position)
+            pages.update({index: min(page, pages.get(index, page)) for index in inputs})
+        return pages
 
     def stock_form(self, subgraph: Subgraph, level: int, read: ReadTensor) -> StockForm:
         """The stock operator that this one is at a level.
@@ -197,6 +218,38 @@ def nested_operators(graph: Graph) -> list[tuple[Subgraph, NestedOperator]]:
     ]
 
 
+def check_pages(graph: Graph, directory: Directory) -> None:
+    """Check that every constant of a model lies in a page that is resident wherever it is read.
+
+    Raises:
+        FormatError: A constant lies in no page or in too high a one, or an operator has other levels than the
+            model.
+    """
+    page_of = {segment.buffer: page.index for page in directory.pages for segment in page.segments}
+    for subgraph in graph.subgraphs:
+        needed: dict[int, int] = {}
+        for operator in subgraph.operators:
+            if not is_nested(operator):
+                needed.update(dict.fromkeys(operator.inputs, 0))
+                continue
+            nested = parse(operator, subgraph)
+            if len(nested.model_levels) != len(directory.levels):
+                raise FormatError(
+                    f"subgraph {subgraph.index}, operator {operator.label}: model_levels has "
+                    f"{len(nested.model_levels)} entries for {len(directory.levels)} levels of the model"
+                )
+            for index, page in nested.pages_of_inputs().items():
+                needed[index] = min(page, needed.get(index, page))
+        for tensor in subgraph.tensors:
+            allowed = needed.get(tensor.index, 0)
+            if tensor.is_constant and not 0 <= page_of.get(tensor.buffer, -1) <= allowed:
+                raise FormatError(
+                    f"subgraph {subgraph.index}: the buffer of tensor {tensor.label} lies in "
+                    f"{f'page {page_of[tensor.buffer]}' if tensor.buffer in page_of else 'no page'}, "
+                    f"and is read when pages 0 to {allowed} are resident"
+                )
+
+
 # ---------------------------------------------------------------------------------------------- options
 
 
@@ -247,14 +300,22 @@ def encode_options(
 class _Options:
     """Bounded reading of an operator's flexbuffer."""
 
-    def __init__(self, content: bytes, where: str) -> None:
+    def __init__(self, content: bytes, allowed: Sequence[str], where: str) -> None:
         self._where = where
         try:
             self._map = flexbuffers.GetRoot(bytearray(content)).AsMap
-            keys = [key.AsKey for key in _bounded(self._map.Keys)]
-            self._values = dict(zip(map(str, keys), _bounded(self._map.Values), strict=True))
+            keys = [str(key.AsKey) for key in _bounded(self._map.Keys)]
+            self._values = dict(zip(keys, _bounded(self._map.Values), strict=True))
         except Exception as error:
             raise FormatError(f"{where}: its options are no flexbuffer map: {error}") from error
+        unknown = sorted(set(keys) - set(allowed))
+        if unknown or len(self._values) != len(keys):
+            raise FormatError(
+                f"{where}: its options have the unknown keys {unknown}"
+                if unknown
+                else f"{where}: its options name a key twice",
+                "the file may be newer than this tflnest",
+            )
 
     def integer(self, name: str, default: int | None = None) -> int:
         value = self._values.get(name)
@@ -273,7 +334,10 @@ class _Options:
                 raise FormatError(f"{self._where}: the option {name!r} is missing")
             return default
         try:
-            return tuple(int(item.AsInt) for item in _bounded(value.AsTypedVector))
+            items = _bounded(value.AsTypedVector)
+            if all(item.IsInt for item in items):
+                return tuple(int(item.AsInt) for item in items)
+            raise FormatError(f"it holds {value.Value!r:.80}")
         except Exception as error:
             raise FormatError(
                 f"{self._where}: the option {name!r} is no list of integers: {error}"
@@ -303,7 +367,12 @@ def parse(operator: Operator, subgraph: Subgraph) -> NestedOperator:
         raise FormatError(
             f"{where}: there is no such nested operator", "the file may be newer than this tflnest"
         )
-    options = _Options(operator.options["custom_options"], where)
+    if operator.version != OPERATOR_VERSION:
+        raise FormatError(
+            f"{where}: it has version {operator.version}, this tflnest reads version {OPERATOR_VERSION}",
+            "update tflnest",
+        )
+    options = _Options(operator.options["custom_options"], (*_OWN_OPTIONS, *STOCK_OPTIONS[stock]), where)
     nesting = _parse_nesting(options, where)
     count = len(nesting.levels)
     model_levels = options.integers("model_levels")
@@ -332,7 +401,7 @@ def parse(operator: Operator, subgraph: Subgraph) -> NestedOperator:
     nested = NestedOperator(
         operator=operator,
         stock=stock,
-        stock_version=options.integer("version"),
+        stock_version=_in_range("version", options.integer("version"), where),
         options=_parse_stock_options(stock, options, where),
         nesting=nesting,
         model_levels=model_levels,
@@ -361,7 +430,7 @@ def _parse_stock_options(stock: str, options: _Options, where: str) -> dict[str,
     parsed: dict[str, Any] = {}
     for name, default in STOCK_OPTIONS[stock].items():
         if name not in _OPTION_ENUMS:
-            parsed[name] = options.integer(name, default)
+            parsed[name] = _in_range(name, options.integer(name, default), where)
             continue
         names = enum_names(_OPTION_ENUMS[name])
         value = options.integer(name, enum_value(_OPTION_ENUMS[name], default))
@@ -371,10 +440,21 @@ def _parse_stock_options(stock: str, options: _Options, where: str) -> dict[str,
     return parsed
 
 
+def _in_range(name: str, value: int, where: str) -> int:
+    low, high = _OPTION_RANGES.get(name, _POSITIVE)
+    if not low <= value <= high:
+        raise FormatError(f"{where}: {name} {value} is not within {low}..{high}")
+    return value
+
+
 def _check_tensors(nested: NestedOperator, tensors: Sequence[Tensor], where: str) -> None:
     rank = 2 if nested.stock == "FULLY_CONNECTED" else 4
     shape = nested.filter_shape
-    if len(shape) != rank or any(not 0 < dimension < 1 << 24 for dimension in shape):
+    if (
+        len(shape) != rank
+        or any(not 0 < dimension <= MAX_DIMENSION for dimension in shape)
+        or nested.weights > MAX_WEIGHTS
+    ):
         raise FormatError(f"{where}: filter_shape {list(shape)} is no shape of a {nested.stock} filter")
     for index, plane in zip(nested.planes, nested.nesting.planes, strict=True):
         _check_constant(
