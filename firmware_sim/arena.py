@@ -183,11 +183,15 @@ def plan_arena(model: Model, target: Target = CORTEX_M) -> ArenaPlan:
 def tile_scratch_bytes(operator: NestedOperator, channels: int) -> int:
     """Scratch of a nested kernel: int8 tile, two expanded pixels, parameters of every channel.
 
+    A dense layer uses every weight once, so its kernel decodes in registers and only expands the input.
+
     Args:
         operator: A nested operator.
         channels: Output channels that are decoded at once.
     """
     weights_per_channel = operator.weights // max(operator.channels, 1)
+    if operator.stock == "FULLY_CONNECTED":
+        return 2 * weights_per_channel
     return channels * weights_per_channel + 4 * weights_per_channel + 20 * channels
 
 
@@ -280,6 +284,8 @@ class _Nested:
 
     def choices(self) -> list[int]:
         """Tiles, largest first; a layer with fewer channels than a tile decodes all of them."""
+        if self.operator.stock == "FULLY_CONNECTED":
+            return [1]
         return sorted({min(tile, self.operator.channels) for tile in TILE_CHANNELS}, reverse=True)
 
 

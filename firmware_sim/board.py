@@ -20,7 +20,9 @@ PROFILES = Path(__file__).parent / "boards"
 SUFFIX = ".toml"
 
 #: Largest memory that a profile may claim, in bytes.
-MAX_MEMORY_BYTES = 1 << 32
+MAX_MEMORY_BYTES = 1 << 28
+#: Largest number in a profile: an address or a clock.
+MAX_NUMBER = (1 << 32) - 1
 
 _UNITS = {
     "": 1,
@@ -39,7 +41,7 @@ def parse_size(text: str | int) -> int:
     """Read a size in bytes: `8192`, `8KiB`, `8K` (binary), `8kB` (decimal), `1MiB`.
 
     Raises:
-        UsageError: It is not a size, or not between 1 byte and 4 GiB.
+        UsageError: It is not a size, or not between 1 byte and 256 MiB.
     """
     match = _SIZE.fullmatch(str(text))
     unit = _UNITS.get(match[2].lower()) if match else None
@@ -226,8 +228,8 @@ def _value(value: Any, expected: str, where: str) -> Any:
         value = float(value)
     if type(value).__name__ != expected:
         raise UsageError(f"{where} is {value!r}, expected {expected}")
-    if isinstance(value, (int, float)) and not 0 <= value <= MAX_MEMORY_BYTES:
-        raise UsageError(f"{where} is {value}, expected 0 to {MAX_MEMORY_BYTES:,}")
+    if isinstance(value, int | float) and not 0 <= value <= MAX_NUMBER:
+        raise UsageError(f"{where} is {value}, expected 0 to {MAX_NUMBER:,}")
     return value
 
 
@@ -242,6 +244,9 @@ def _checked(board: Board, where: str) -> Board:
     ):
         if getattr(board, name) <= 0:
             raise UsageError(f"{where}: {name} is {getattr(board, name)}, expected more than 0")
+    for name in ("flash_bytes", "sram_bytes"):
+        if getattr(board, name) > MAX_MEMORY_BYTES:
+            raise UsageError(f"{where}: {name} is {getattr(board, name):,}, more than {MAX_MEMORY_BYTES:,}")
     if board.stack_bytes >= board.sram_bytes:
         raise UsageError(
             f"{where}: {board.sram_bytes:,} bytes of SRAM do not hold the {board.stack_bytes:,} bytes kept for the stack"
