@@ -84,12 +84,10 @@ def _combine_windows(values: NDArray[np.int8], window: Window, combine: np.ufunc
     if (top, left) != (0, 0) or rows > window.input[0] or columns > window.input[1]:
         image = np.empty((values.shape[0], rows, columns, values.shape[3]), dtype=np.int8)
         load_patch(image, values, -top, -left, 1, fill)
-    height, width = window.output
-    down = slice(0, (height - 1) * window.stride[0] + 1)
-    vertical = image[:, down : down.stop : window.stride[0]].astype(dtype)
+    down, across = ((count - 1) * step + 1 for count, step in zip(window.output, window.stride, strict=True))
+    vertical = image[:, : down : window.stride[0]].astype(dtype)
     for tap in range(1, window.size[0]):
-        combine(vertical, image[:, tap : tap + down.stop : window.stride[0]], out=vertical)
-    across = (width - 1) * window.stride[1] + 1
+        combine(vertical, image[:, tap : tap + down : window.stride[0]], out=vertical)
     result = vertical[:, :, : across : window.stride[1]].copy()
     for tap in range(1, window.size[1]):
         combine(result, vertical[:, :, tap : tap + across : window.stride[1]], out=result)

@@ -1,0 +1,111 @@
+"""Every operator, over many random quantizations, shapes and options, against engines we did not write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.operator_sweep import CASES, WITHOUT_LITERT, WITHOUT_TFLM, Case, draw
+from tests.oracle import Job, MicroOracle, Oracle, OracleCrashed, ReferenceOracle
+from tflnest.kernels import Kernel, Node, prepare, supported_operators
+from tflnest.model import Model
+
+DEFAULT_CASES = 12
+SLOW_CASES = 200
+
+#: Of the random models of a case, the share that the oracle must be able to run.
+ANSWERED = 0.75
+
+
+@pytest.fixture(scope="module")
+def micro() -> Iterator[MicroOracle]:
+    with MicroOracle() as oracle:
+        yield oracle
+
+
+def oracle_of(name: str, micro: MicroOracle) -> Oracle:
+    """TFLM where it has the operator and is installed, LiteRT's reference kernels elsewhere."""
+    if name not in WITHOUT_TFLM and MicroOracle.available():
+        return micro
+    if name in WITHOUT_LITERT:
+        pytest.skip("the package tflite_micro is not installed, and LiteRT computes this operator differently")
+    return ReferenceOracle()
+
+
+def identifier(name: str) -> str:
+    return f"{name}-{'litert' if name in WITHOUT_TFLM else 'tflm'}"
+
+
+def prepared(model: bytes) -> tuple[Kernel, Node]:
+    graph = Model.from_bytes(model).graph.main
+    operator = graph.operators[0]
+    inputs = tuple(graph.tensors[index] if index >= 0 else None for index in operator.inputs)
+    node = Node(operator, inputs, tuple(graph.tensors[index] for index in operator.outputs))
+    return prepare(node), node
+
+
+def arrays(model: bytes, node: Node, row: list[NDArray]) -> list[NDArray | None]:
+    """Constants and the caller's values in the operator's order."""
+    given = dict(zip(Model.from_bytes(model).graph.main.inputs, row, strict=True))
+    return [None if tensor is None else given.get(tensor.index, tensor.data) for tensor in node.inputs]
+
+
+def check(case: Case, expected: list[dict[int, NDArray]]) -> None:
+    kernel, node = prepared(case.model)
+    results = []
+    for row, values in zip(case.inputs, expected, strict=True):
+        inputs = arrays(case.model, node, row)
+        before = [None if value is None else value.copy() for value in inputs]
+        outputs = kernel.evaluate(inputs)
+        results.append(outputs)
+        for tensor, output in zip(node.outputs, outputs, strict=True):
+            assert (output.dtype, output.shape) == (tensor.dtype, tensor.shape)
+            np.testing.assert_array_equal(output, values[tensor.index], err_msg=f"{node.operator}")
+        for old, new in zip(before, inputs, strict=True):
+            np.testing.assert_array_equal(old, new)
+    if kernel.batchable:
+        check_batch(case, kernel, node, results)
+
+
+def check_batch(case: Case, kernel: Kernel, node: Node, results: list[tuple[NDArray, ...]]) -> None:
+    """Samples laid end to end give the outputs laid end to end."""
+    rows = [arrays(case.model, node, row) for row in case.inputs]
+    stacked = [
+        values[0] if tensor is None or tensor.is_constant else np.concatenate(values)
+        for tensor, values in zip(node.inputs, zip(*rows, strict=True), strict=True)
+    ]
+    for output, parts in zip(kernel.evaluate(stacked), zip(*results, strict=True), strict=True):
+        np.testing.assert_array_equal(output, np.concatenate(parts), err_msg=f"batch of {node.operator}")
+
+
+def sweep(name: str, micro: MicroOracle, seeds: range) -> None:
+    oracle = oracle_of(name, micro)
+    answered = 0
+    for seed in seeds:
+        case = draw(name, seed)
+        try:
+            expected = oracle.run(Job(case.model, case.inputs))
+        except OracleCrashed:
+            continue
+        answered += 1
+        check(case, expected)
+    assert answered >= ANSWERED * len(seeds), f"the oracle answered {answered} of {len(seeds)}"
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, id=identifier(name)) for name in CASES])
+def test_random_models_match_the_oracle(name: str, micro: MicroOracle) -> None:
+    sweep(name, micro, range(DEFAULT_CASES))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [pytest.param(name, id=identifier(name)) for name in CASES])
+def test_many_random_models_match_the_oracle(name: str, micro: MicroOracle) -> None:
+    sweep(name, micro, range(DEFAULT_CASES, DEFAULT_CASES + SLOW_CASES))
+
+
+def test_every_supported_operator_is_swept() -> None:
+    swept = {name.split("-")[0] for name in CASES}
+    assert swept >= {name for name in supported_operators() if not name.startswith("TFLNEST_")}
