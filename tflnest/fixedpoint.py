@@ -212,8 +212,14 @@ _AWAY_FROM_ZERO = 1.0 + 2.0**-30
 #: Elements that are requantized at a time.
 _BLOCK_ELEMENTS = 1 << 15
 
-#: Per-channel vectors are repeated to about this length, so that numpy's inner loop is long.
-_TILE_ELEMENTS = 2048
+#: Per-channel vectors are repeated up to this length, so that numpy's inner loop is long.
+_TILE_ELEMENTS = 4096
+
+#: Different repetitions that are kept.
+_MAX_TILES = 8
+
+#: Columns that may be left to int64 while the others are computed in float64: one in so many.
+_FEW_COLUMNS = 4
 
 
 class Requantizer:
@@ -226,8 +232,9 @@ class Requantizer:
     * v / 2^s rounded half away from zero is floor(v * (1 + e) / 2^s + 1/2) for any 0 < e < 1/|v|: the factor
       pushes negative ties, and nothing else, over the edge.
 
-    Accumulators whose bound is larger are first clamped to 22 bits if every channel's output is saturated
-    there already (the arithmetic is monotonic). What remains is computed in int64.
+    The arithmetic is monotonic. So a channel whose smallest and largest accumulator give the same output is a
+    constant, and accumulators may be clamped to 22 bits where the output is saturated there already. Channels
+    that remain are computed in int64.
 
     Args:
         multiplier: int32, shape (channels,), >= 0.
@@ -270,8 +277,8 @@ class Requantizer:
                 f"a factor between scales needs a shift of {int(self.shift[np.abs(self.shift).argmax()])} bits, "
                 f"and {MIN_SHIFT} to {MAX_SHIFT} are possible"
             )
-        low, high = np.asarray(low, dtype=np.int64), np.asarray(high, dtype=np.int64)
-        self._choose_path(low + np.zeros_like(self.multiplier), high + np.zeros_like(self.multiplier))
+        zeros = np.zeros_like(self.multiplier)
+        self._choose_paths(np.asarray(low, np.int64) + zeros, np.asarray(high, np.int64) + zeros)
         self._tiles: dict[int, tuple[Any, Any, Any]] = {}
 
     @property
@@ -285,11 +292,7 @@ class Requantizer:
         Args:
             acc: Integral values, shape (..., channels).
         """
-        total = wrap_int32(acc.astype(np.int64) + self.offset)
-        scaled = multiply_by_quantized_multiplier(total, self.multiplier, self.shift, self.rounding)
-        return np.clip(scaled + self.output_zero_point, self.activation_min, self.activation_max).astype(
-            np.int8
-        )
+        return self._outputs(acc.astype(np.int64) + self.offset).astype(np.int8)
 
     def __call__(
         self, acc: NDArray[Any], out: NDArray[np.int8], buffer: NDArray[np.float64] | None = None
@@ -301,50 +304,71 @@ class Requantizer:
             out: int8, C-contiguous, same shape; filled.
             buffer: float64 scratch of at least `min(acc.size, 2^15 + channels)` elements; allocated if None.
         """
-        rows = acc.shape[0]
-        step = max(_BLOCK_ELEMENTS // self.channels, 1) if rows * self.channels > _BLOCK_ELEMENTS else rows
-        if step > 8:
-            step &= -8  # keeps the number of rows even, so that per-channel vectors can be repeated
-        if buffer is None:
-            buffer = np.empty(min(step, rows) * self.channels)
-        for start in range(0, rows, max(step, 1)):
-            block = slice(start, min(start + step, rows))
-            if self._in_float:
-                self._requantize_in_float(acc[block], out[block], buffer)
+        rows, channels = acc.shape
+        step = rows
+        if acc.size > _BLOCK_ELEMENTS:
+            step = max(_BLOCK_ELEMENTS // channels, 1)
+            if step > 8:
+                step &= -8  # keeps the number of rows even, so that per-channel vectors can be repeated
+        if buffer is None and self._in_float:
+            buffer = np.empty(step * channels)
+        for start in range(0, rows, step or 1):
+            stop = min(start + step, rows)
+            if buffer is not None and self._in_float:
+                self._requantize_in_float(acc[start:stop], out[start:stop], buffer)
             else:
-                out[block] = self.exact(acc[block])
+                out[start:stop] = self.exact(acc[start:stop])
 
-    def _choose_path(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> None:
-        left = np.maximum(self.shift, 0)
+    def _choose_paths(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> None:
+        """Sort the channels: exact in float64 as they are, constant, exact after a clamp, int64."""
+        limit = np.full_like(low, EXACT_ACCUMULATOR)
+        largest_unshifted = INT32_MAX >> np.maximum(self.shift, 0)
         bounds = np.maximum(np.abs(low), np.abs(high))
         without_offset = np.maximum(np.abs(low - self.offset), np.abs(high - self.offset))
-        largest = np.maximum(np.maximum(bounds, without_offset), np.abs(self.offset))
-        wraps = bool(np.any(bounds > (INT32_MAX >> left)))
-        self._clamp = bool(np.any(largest > EXACT_ACCUMULATOR))
-        self._in_float = not wraps and (not self._clamp or self._saturates_at_limit())
-        factor = self.multiplier * np.exp2(self.shift - 31.0)
-        scale = np.ones_like(factor)
-        if self.rounding is Rounding.DOUBLE:
-            factor = self.multiplier * np.exp2(left - 31.0)
-            scale = np.exp2(np.minimum(self.shift, 0).astype(np.float64)) * _AWAY_FROM_ZERO
-            scale[self.shift >= 0] = 1.0
-        half = 0.5 if self._clamp else self.offset * factor + 0.5
-        self._vectors = (_scalar_if_uniform(factor), _scalar_if_uniform(half), _scalar_if_uniform(scale))
-        self._offset = _scalar_if_uniform(self.offset.astype(np.float64))
+        small = np.maximum(np.maximum(bounds, without_offset), np.abs(self.offset)) <= limit
+        monotonic = bounds <= largest_unshifted  # beyond, a left shift wraps
+        lowest, highest = self._outputs(np.stack([low, high]))
+        constant = monotonic & (lowest == highest)
+        exact = monotonic & small & ~constant
+        at_limit = self._outputs(np.stack([-limit, limit]))
+        saturated = (at_limit[0] == self.activation_min) & (at_limit[1] == self.activation_max)
+        clamped = monotonic & saturated & (limit <= largest_unshifted) & ~(exact | constant)
+        hard = ~(exact | constant | clamped)
+        self._clamp = bool(np.any(clamped))
+        self._hard_columns = np.flatnonzero(hard)
+        self._in_float = self._hard_columns.size * _FEW_COLUMNS <= self.channels
+        self._set_vectors(constant | hard, lowest)
 
-    def _saturates_at_limit(self) -> bool:
-        """Whether all outputs at +-EXACT_ACCUMULATOR, and so beyond, are the clamp's."""
-        limit = np.array([[-EXACT_ACCUMULATOR], [EXACT_ACCUMULATOR]])
-        if np.any(self.multiplier == 0) or np.any(np.maximum(self.shift, 0) > 8):
-            return False
-        scaled = multiply_by_quantized_multiplier(limit, self.multiplier, self.shift, self.rounding)
-        scaled = scaled + self.output_zero_point
-        return bool(np.all(scaled[0] <= self.activation_min) and np.all(scaled[1] >= self.activation_max))
+    def _set_vectors(self, fixed: NDArray[np.bool_], value: NDArray[np.int64]) -> None:
+        """Per-channel numbers of the float path; `fixed` channels give `value`."""
+        factor = self.multiplier.astype(np.float64) * np.exp2(np.maximum(self.shift, 0) - 31.0)
+        scale = np.exp2(np.minimum(self.shift, 0).astype(np.float64)) * _AWAY_FROM_ZERO
+        scale[self.shift >= 0] = 1.0
+        if self.rounding is Rounding.SINGLE:
+            factor = self.multiplier.astype(np.float64) * np.exp2(self.shift - 31.0)
+            scale[:] = 1.0
+        factor[fixed], scale[fixed] = 0.0, 1.0
+        self._offset = np.where(fixed, 0, self.offset).astype(np.float64)
+        half = 0.5 + self._offset * factor * (0.0 if self._clamp else 1.0)
+        half[fixed] = value[fixed] - self.output_zero_point
+        self._vectors = (_scalar_if_uniform(factor), _scalar_if_uniform(half), _scalar_if_uniform(scale))
+
+    def _outputs(self, total: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What accumulators, offset included, are brought to."""
+        scaled = multiply_by_quantized_multiplier(
+            wrap_int32(total), self.multiplier, self.shift, self.rounding
+        )
+        clipped: NDArray[np.int64] = np.clip(
+            scaled + self.output_zero_point, self.activation_min, self.activation_max
+        )
+        return clipped
 
     def _tiled(self, repeat: int) -> tuple[Any, Any, Any]:
         """Factor, half and scale for `repeat` rows laid end to end."""
         tiles = self._tiles.get(repeat)
         if tiles is None:
+            if len(self._tiles) == _MAX_TILES:
+                self._tiles.clear()
             factor, half, scale = (v if np.ndim(v) == 0 else np.tile(v, repeat) for v in self._vectors)
             tiles = self._tiles[repeat] = (factor, half, scale)
         return tiles
@@ -353,31 +377,33 @@ class Requantizer:
         self, acc: NDArray[Any], out: NDArray[np.int8], buffer: NDArray[np.float64]
     ) -> None:
         rows, channels = acc.shape
-        repeat = 1
-        while rows % (2 * repeat) == 0 and 2 * repeat * channels <= _TILE_ELEMENTS:
-            repeat *= 2
+        repeat = rows
+        if acc.size > _TILE_ELEMENTS:
+            repeat = 1
+            while rows % (2 * repeat) == 0 and 2 * repeat * channels <= _TILE_ELEMENTS:
+                repeat *= 2
         factor, half, scale = self._tiled(repeat)
-        values = buffer[: rows * channels].reshape(rows // repeat, repeat * channels)
+        shape = (rows // repeat, repeat * channels)
+        values = buffer[: acc.size].reshape(shape)
+        np.copyto(values, acc.reshape(shape))
         if self._clamp:
-            clamped = buffer[: rows * channels].reshape(rows, channels)
-            np.add(acc, self._offset, out=clamped, dtype=np.float64)
-            np.clip(clamped, -EXACT_ACCUMULATOR, EXACT_ACCUMULATOR, out=clamped)
-            values *= factor
-        else:
-            np.multiply(acc.reshape(values.shape), factor, out=values, dtype=np.float64)
+            by_channel = values.reshape(rows, channels)
+            np.add(by_channel, self._offset, out=by_channel)
+            values.clip(-EXACT_ACCUMULATOR, EXACT_ACCUMULATOR, out=values)
+        values *= factor
         values += half
         np.floor(values, out=values)
         values *= scale
         # Moved up by 128, what is kept is positive, and the conversion to uint8 is the floor.
         values += self.output_zero_point + 128.5
-        np.clip(values, self.activation_min + 128.0, self.activation_max + 128.5, out=values)
-        unsigned = out.view(np.uint8).reshape(values.shape)
+        values.clip(self.activation_min + 128.0, self.activation_max + 128.5, out=values)
+        unsigned = out.view(np.uint8).reshape(shape)
         np.copyto(unsigned, values, casting="unsafe")
         np.bitwise_xor(unsigned, 128, out=unsigned)
+        if self._hard_columns.size:
+            out[:, self._hard_columns] = self.exact(acc)[:, self._hard_columns]
 
 
-def _scalar_if_uniform(vector: NDArray[np.float64] | float) -> NDArray[np.float64] | float:
+def _scalar_if_uniform(vector: NDArray[np.float64]) -> NDArray[np.float64] | float:
     """One number in place of a vector of equal ones: numpy is faster with it."""
-    if isinstance(vector, float):
-        return vector
     return float(vector[0]) if vector.size and bool(np.all(vector == vector[0])) else vector

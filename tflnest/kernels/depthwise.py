@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -51,35 +52,56 @@ def depthwise_convolution(
             requantization=requantization,
         )
     window, (rows, columns) = window.cropped()
-    taps = weights[0, rows, columns].reshape(-1, channels)
-    requantizer = requantization.requantizer(taps, bias)
+    taps = weights[0, rows, columns]
+    requantizer = requantization.requantizer(taps.reshape(-1, channels), bias)
     return _Taps(taps, window, multiplier, requantization.input_zero_point, requantizer)
 
 
-class _Taps:
-    """Adds the image, shifted by each tap and times its weights.
+@dataclass(frozen=True)
+class _Phase:
+    """The taps of one phase: every `stride`-th column of the image, starting at `first`.
 
-    The columns of the image are dealt out to as many phases as the stride is wide, so that the pixels under a
-    tap lie side by side.
+    Attributes:
+        first: Column of the padded image where the phase starts.
+        skip: Columns of the phase before the first tap.
+        step: Columns of the phase from one tap to the next.
+        tiles: Weights, shape (rows of taps, columns of taps, pixels side by side * channels).
+    """
+
+    first: int
+    skip: int
+    step: int
+    tiles: NDArray[Any]
+
+
+class _Taps:
+    """Sums the image, shifted by each tap, times the tap's weights.
+
+    The columns of the image are dealt out to phases, as many as the stride is wide, so that the pixels under a
+    tap lie side by side in memory.
     """
 
     def __init__(
-        self, taps: NDArray[np.int8], window: Window, multiplier: int, zero_point: int, requantizer: Requantizer
+        self,
+        weights: NDArray[np.int8],
+        window: Window,
+        multiplier: int,
+        zero_point: int,
+        requantizer: Requantizer,
     ) -> None:
         self.window = window
         self.multiplier = multiplier
         self.zero_point = zero_point
         self.requantizer = requantizer
-        self.channels = taps.shape[1]
-        self.dtype = exact_dtype(taps)
-        width = window.output[1]
-        longest = max(min(width, TILE_ELEMENTS // self.channels), 1)
-        self.repeat = max(count for count in range(1, longest + 1) if width % count == 0)
-        self.tiles = np.tile(taps.astype(self.dtype), (1, self.repeat))
-        step = window.stride[1]
-        offsets = [tap * window.dilation[1] for tap in range(window.size[1])]
-        self.phases = sorted({offset % step for offset in offsets})
-        self.extra = max(offset // step for offset in offsets)
+        self.channels = weights.shape[2]
+        self.dtype = exact_dtype(weights.reshape(-1, self.channels))
+        longest = max(min(window.output[1], TILE_ELEMENTS // self.channels), 1)
+        self.repeat = max(count for count in range(1, longest + 1) if window.output[1] % count == 0)
+        tiles = np.tile(weights.astype(self.dtype), (1, 1, self.repeat))
+        self.phases = _phases(tiles, window)
+        self.columns = window.output[1] + max(
+            phase.skip + (phase.tiles.shape[1] - 1) * phase.step for phase in self.phases
+        )
 
     def __call__(self, arrays: Arrays) -> tuple[NDArray[Any], ...]:
         """Evaluate."""
@@ -88,50 +110,59 @@ class _Taps:
         out = np.empty((image.shape[0], height, width, self.channels), np.int8)
         flat = out.reshape(-1, self.channels)
         first = 0
-        for n0, n1, y0, y1, _, _ in blocks(
-            image.shape[0], (height, 1), width * self.channels, BLOCK_ELEMENTS
-        ):
-            phases = self._load(image[n0:n1], y0, y1 - y0)
-            sums = self._add(phases, y1 - y0)
+        cost = width * self.channels
+        for n0, n1, y0, y1, _, _ in blocks(image.shape[0], (height, 1), cost, BLOCK_ELEMENTS):
+            sums = self._sums(image[n0:n1], y0, y1 - y0)
             rows = (n1 - n0) * (y1 - y0) * width
-            quantized.requantize(self.requantizer, sums.reshape(rows, self.channels), flat[first : first + rows])
+            quantized.requantize(
+                self.requantizer, sums.reshape(rows, self.channels), flat[first : first + rows]
+            )
             first += rows
         return (out,)
 
-    def _load(self, image: NDArray[np.int8], row: int, rows: int) -> dict[int, NDArray[Any]]:
-        """Each phase's columns of the rows that some output rows read: (samples, rows, columns * channels)."""
-        window = self.window
-        span = (rows - 1) * window.stride[0] + window.span[0]
-        columns = window.output[1] + self.extra
-        top = row * window.stride[0] - window.padding[0]
-        loaded = {}
-        for phase in self.phases:
-            patch = scratch(f"phase {phase}", (*image.shape[:1], span, columns, image.shape[3]), self.dtype)
-            load_patch(patch, image, top, phase - window.padding[1], window.stride[1], self.zero_point)
-            if self.multiplier > 1:
-                patch = np.repeat(patch, self.multiplier, axis=3)
-            loaded[phase] = patch.reshape(image.shape[0], span, columns * self.channels)
-        return loaded
-
-    def _add(self, phases: dict[int, NDArray[Any]], rows: int) -> NDArray[Any]:
-        window, repeat, channels = self.window, self.repeat, self.channels
-        samples = phases[self.phases[0]].shape[0]
-        width = window.output[1]
-        shape = (samples, rows, width // repeat, repeat * channels)
+    def _sums(self, image: NDArray[np.int8], row: int, rows: int) -> NDArray[Any]:
+        """Sums of products for some output rows of all images."""
+        width = self.window.output[1]
+        shape = (image.shape[0], rows, width // self.repeat, self.repeat * self.channels)
         sums = scratch("sums", shape, self.dtype)
-        product = scratch("product", shape, self.dtype)
-        for tap in range(len(self.tiles)):
-            y, x = divmod(tap, window.size[1])
-            skip, phase = divmod(x * window.dilation[1], window.stride[1])
-            y *= window.dilation[0]
-            below = phases[phase][:, y : y + (rows - 1) * window.stride[0] + 1 : window.stride[0]]
-            below = below[:, :, skip * channels : (skip + width) * channels].reshape(shape)
-            if tap == 0:
-                np.multiply(below, self.tiles[tap], out=sums)
-            else:
-                np.multiply(below, self.tiles[tap], out=product)
-                np.add(sums, product, out=sums)
+        for number, phase in enumerate(self.phases):
+            target = scratch("phase sums", shape, self.dtype) if number else sums
+            np.einsum("yxnrpc,yxc->nrpc", self._under_taps(image, phase, row, shape), phase.tiles, out=target)
+            if number:
+                np.add(sums, target, out=sums)
         return sums
+
+    def _under_taps(
+        self, image: NDArray[np.int8], phase: _Phase, row: int, shape: tuple[int, ...]
+    ) -> NDArray[Any]:
+        """The pixels of a phase as (row of taps, column of taps, *shape), a view of scratch memory."""
+        window = self.window
+        span = (shape[1] - 1) * window.stride[0] + window.span[0]
+        patch = scratch("patch", (shape[0], span, self.columns, image.shape[3]), self.dtype)
+        top = row * window.stride[0] - window.padding[0]
+        load_patch(patch, image, top, phase.first - window.padding[1], window.stride[1], self.zero_point)
+        if self.multiplier > 1:
+            patch = np.repeat(patch, self.multiplier, axis=3)
+        n, y, x, c = patch.strides
+        strides_in_bytes = (
+            window.dilation[0] * y, phase.step * x, n, window.stride[0] * y, self.repeat * x, c,
+        )  # fmt: skip
+        taps = phase.tiles.shape[:2]
+        return np.ndarray((*taps, *shape), self.dtype, patch, phase.skip * x, strides_in_bytes)
+
+
+def _phases(tiles: NDArray[Any], window: Window) -> list[_Phase]:
+    """Deal the columns of taps out to the phases they read."""
+    stride, dilation = window.stride[1], window.dilation[1]
+    by_phase: dict[int, list[int]] = {}
+    for tap in range(window.size[1]):
+        by_phase.setdefault(tap * dilation % stride, []).append(tap)
+    phases = []
+    for first, taps in sorted(by_phase.items()):
+        skips = [tap * dilation // stride for tap in taps]
+        step = skips[1] - skips[0] if len(skips) > 1 else 0
+        phases.append(_Phase(first, skips[0], step, np.ascontiguousarray(tiles[:, taps])))
+    return phases
 
 
 @register("DEPTHWISE_CONV_2D")

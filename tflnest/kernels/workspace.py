@@ -16,6 +16,9 @@ from numpy.typing import DTypeLike, NDArray
 #: Elements of one block of work: 32 Ki doubles are 256 KiB, which leaves room in a 1 MiB cache.
 BLOCK_ELEMENTS = 1 << 15
 
+#: A buffer has at least this size, so that it is rarely replaced.
+MIN_KEPT_BYTES = 1 << 18
+
 #: Larger buffers are not kept between calls.
 MAX_KEPT_BYTES = 16 << 20
 
@@ -36,11 +39,12 @@ def scratch(slot: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]
         shape: Of the array.
         dtype: Of the array.
     """
-    wanted = np.dtype(dtype)
-    size = prod(shape) * wanted.itemsize
-    buffer = _slots.buffers.get(slot)
-    if buffer is None or buffer.size < size:
-        buffer = np.empty(max(size, 1), dtype=np.uint8)
+    buffers = _slots.buffers
+    try:
+        return np.ndarray(shape, dtype, buffers[slot])
+    except (KeyError, TypeError):  # not there yet, or too small
+        size = prod(shape) * np.dtype(dtype).itemsize
+        buffer = np.empty(max(size, MIN_KEPT_BYTES), dtype=np.uint8)
         if size <= MAX_KEPT_BYTES:
-            _slots.buffers[slot] = buffer
-    return buffer[:size].view(wanted).reshape(shape)
+            buffers[slot] = buffer
+        return np.ndarray(shape, dtype, buffer)
