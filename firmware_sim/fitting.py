@@ -190,7 +190,7 @@ class Fitter:
                 where = "on the host" if placement is Placement.HOST else f"in {placement}"
                 command = f"--level {max(fitting)} --pages {placement}"
                 options.append(f"level {max(fitting)} with pages {where} ({command})")
-        larger = [name for name in list_boards() if self._fits_board(name, needs)]
+        larger = [name for name in list_boards() if name != board.name and self._fits_board(name, needs)]
         if larger:
             options.append(f"a larger board: {', '.join(larger[:3])}")
         if not nested:

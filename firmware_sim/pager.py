@@ -13,7 +13,7 @@ that is not resident raises, so that nothing can run on bits that the board does
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -61,14 +61,24 @@ class Transfer:
     Attributes:
         page: Index of the page.
         placement: Where the page rests.
+        incoming: Whether the page became resident (page-in) or stopped being so (page-out).
         moved_bytes: Bytes written into SRAM, or given back.
         link_bytes: Bytes that came over the link.
     """
 
     page: int
     placement: Placement
+    incoming: bool
     moved_bytes: int = 0
     link_bytes: int = 0
+
+
+#: Called after every page-in and page-out.
+Listener = Callable[[Transfer], None]
+
+
+def _nobody(_transfer: Transfer) -> None:
+    """A `Listener` that does nothing."""
 
 
 class Pager:
@@ -81,6 +91,7 @@ class Pager:
         flash: Flash of the board, erased from `flash_offset` on.
         placement: Where each page rests; a page that is not named rests in flash.
         flash_offset: First free byte of the flash.
+        listener: Told after every page-in and page-out.
     """
 
     def __init__(
@@ -91,6 +102,7 @@ class Pager:
         flash: Flash,
         placement: Mapping[int, Placement] | None = None,
         flash_offset: int = 0,
+        listener: Listener = _nobody,
     ) -> None:
         self.directory = directory
         self.counters = Counters()
@@ -98,6 +110,7 @@ class Pager:
         self._sram = sram
         self._flash = flash
         self._next_flash = flash_offset
+        self._listener = listener
         self._flash_offsets: dict[int, int] = {}
         self._resident: set[int] = set()
         given = dict(placement or {})
@@ -163,7 +176,7 @@ class Pager:
         """
         entry, placement = self._page(page), self._placement[page]
         if page in self._resident:
-            return Transfer(page, placement)
+            return Transfer(page, placement, incoming=True)
         moved = link = 0
         if placement is Placement.FLASH:
             if page not in self._flash_offsets:
@@ -175,7 +188,7 @@ class Pager:
         self.counters.page_ins += 1
         self.counters.loaded_bytes += moved
         self.counters.link_bytes += link
-        return Transfer(page, placement, moved, link)
+        return self._report(Transfer(page, placement, True, moved, link))
 
     def page_out(self, page: int) -> Transfer:
         """Give a page up. A page in flash stays there, and paging it in again costs nothing.
@@ -193,7 +206,7 @@ class Pager:
             moved = entry.size
         self.counters.page_outs += 1
         self.counters.dropped_bytes += moved
-        return Transfer(page, placement, moved)
+        return self._report(Transfer(page, placement, False, moved))
 
     def switch(self, level: int) -> list[Transfer]:
         """Make a level runnable, and give up the pages from the host that it does not need.
@@ -218,6 +231,10 @@ class Pager:
         return transfers
 
     # ---------------------------------------------------------------------------------------- details
+
+    def _report(self, transfer: Transfer) -> Transfer:
+        self._listener(transfer)
+        return transfer
 
     def _page(self, page: int) -> Page:
         if not 0 <= page < len(self.directory.pages):

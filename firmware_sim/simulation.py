@@ -360,7 +360,15 @@ class _Device:
             page.index: self.placement if page.index else Placement.FLASH for page in directory.pages
         }
         images = FilePages(self.model.to_bytes(), directory)
-        return Pager(directory, images, self.sram, self.flash, placement, RUNTIME_FLASH_BYTES)
+        return Pager(
+            directory,
+            images,
+            self.sram,
+            self.flash,
+            placement,
+            RUNTIME_FLASH_BYTES,
+            listener=self._transferred,
+        )
 
     def run(
         self,
@@ -391,25 +399,18 @@ class _Device:
         self.sram.allocate(ARENA_REGION, self.plan.needed_bytes)
         self._record(EventKind.START)
         if self.pager is not None:
-            for transfer in self.pager.start():
-                self._transferred(transfer, EventKind.PAGE_IN)
+            self.pager.start()
 
     def _switch(self, switch: Switch) -> None:
         before = self.seconds
-        transfers: list[Transfer] = []
-        if self.pager is not None:
-            was_resident = set(self.pager.resident_pages)
-            transfers = self.pager.switch(switch.level)
-            for transfer in transfers:
-                out = transfer.page in was_resident
-                self._transferred(transfer, EventKind.PAGE_OUT if out else EventKind.PAGE_IN)
+        transfers = self.pager.switch(switch.level) if self.pager is not None else []
         self.level = switch.level
         self.moves.append(Move(self.done, switch.level, tuple(transfers), self.seconds - before))
         self._record(EventKind.LEVEL)
 
-    def _transferred(self, transfer: Transfer, kind: EventKind) -> None:
+    def _transferred(self, transfer: Transfer) -> None:
         self.seconds += self.board.link_seconds(transfer.link_bytes)
-        self._record(kind, transfer)
+        self._record(EventKind.PAGE_IN if transfer.incoming else EventKind.PAGE_OUT, transfer)
 
     def _record(self, kind: EventKind, transfer: Transfer | None = None) -> None:
         self.trace.add(
