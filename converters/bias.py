@@ -244,16 +244,19 @@ def _mean_accumulator(
     matrix = weights.astype(np.float64)
     if operator.name == "FULLY_CONNECTED":
         rows = values.reshape(-1, weights.shape[1])
-        return matrix @ (rows.mean(axis=0, dtype=np.float64) - activation.zero_point)
+        mean: NDArray[np.float64] = matrix @ (rows.mean(axis=0, dtype=np.float64) - activation.zero_point)
+        return mean
     total = values.sum(axis=0, dtype=np.int64) - len(values) * activation.zero_point
     means = _tap_means(operator, weights.shape[1:3], total, len(values))
     if operator.name == "DEPTHWISE_CONV_2D":
         multiplier = weights.shape[3] // means.shape[2]
-        return (matrix[0] * np.repeat(means, multiplier, axis=2)).sum(axis=(0, 1))
+        total_seen: NDArray[np.float64] = (matrix[0] * np.repeat(means, multiplier, axis=2)).sum(axis=(0, 1))
+        return total_seen
     groups = means.shape[2] // weights.shape[3]
     by_group = means.reshape(*means.shape[:2], groups, weights.shape[3])
     split = matrix.reshape(groups, -1, *weights.shape[1:])
-    return np.einsum("gohwi,hwgi->go", split, by_group).reshape(-1)
+    grouped: NDArray[np.float64] = np.einsum("gohwi,hwgi->go", split, by_group)
+    return grouped.reshape(-1)
 
 
 def _tap_means(

@@ -5,6 +5,7 @@ Its interface is the one of `tf.lite.Interpreter`, with `run` for many samples a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from tflnest.errors import UsageError
 from tflnest.execution import Program, Values
 from tflnest.fixedpoint import Rounding
-from tflnest.graph import DTYPES, Operator, Signature, Tensor
+from tflnest.graph import DTYPES, Operator, Signature, Subgraph, Tensor
 from tflnest.kernels import Kernel, Node, prepare
 from tflnest.model import Model
+from tflnest.nested import NestedOperator, is_nested, parse
+from tflnest.pages import FilePages, PagedConstants, PageSource
 
 #: The engines there are.
 ENGINES = ("reference",)
@@ -36,6 +39,7 @@ class Interpreter:
         engine: Which implementation; "reference" is numpy, bit-exact with TFLM's reference kernels.
         level: The level to start at; None for the highest.
         rounding: "double" (TFLM's default) or "single" (TFLITE_SINGLE_ROUNDING).
+        pages: Where the pages of a nested model come from; None for the file, which has them all.
 
     Raises:
         UsageError: An argument makes no sense.
@@ -51,6 +55,7 @@ class Interpreter:
         engine: str = "reference",
         level: int | Mapping[str, int] | None = None,
         rounding: str | Rounding = Rounding.DOUBLE,
+        pages: PageSource | None = None,
     ) -> None:
         if engine not in ENGINES:
             raise UsageError(f"there is no engine {engine!r}", f"engines: {', '.join(ENGINES)}")
@@ -62,10 +67,14 @@ class Interpreter:
         self._subgraph = self.model.graph.main
         self._tensors: Sequence[Tensor] = self._subgraph.tensors
         self._kernels: dict[tuple[int, int], Kernel] = {}
-        self._levels: dict[int, int] = {}
+        self._nested = _nested_operators(self._subgraph)
+        self._pages = pages
+        self._constants: PagedConstants | None = None
+        self._open_pages()
+        self._levels = self._own_levels(self.levels[-1] if not isinstance(level, int) else level)
         self._program: Program | None = None
         self._values: Values = []
-        if level is not None:
+        if isinstance(level, Mapping):
             self.set_level(level)
 
     # ---------------------------------------------------------------------------------------- levels
@@ -73,32 +82,106 @@ class Interpreter:
     @property
     def levels(self) -> tuple[int, ...]:
         """The levels of the model, lowest first; a model that is not nested has one, 8."""
-        return (FULL_BITS,)
+        directory = self.model.directory
+        return (FULL_BITS,) if directory is None else directory.levels
+
+    def get_levels(self) -> dict[str, int]:
+        """The bit-width that each nested operator runs at now, by scope."""
+        return {nested.scope: self._levels[index] for index, nested in self._nested.items()}
 
     def set_level(self, level: int | Mapping[str, int]) -> None:
         """Choose the level of the next invokes.
 
         Args:
-            level: One of `levels` for the whole model, or levels by regular expression over operator scopes.
+            level: One of `levels` for the whole model; or bit-widths by regular expression, searched in the
+                scopes of the nested operators (`get_levels` lists them), which leaves all others as they are.
 
         Raises:
-            UsageError: There is no such level.
+            UsageError: There is no such level, or no such operator.
+            PageNotResidentError: A page that the level needs is not resident; nothing has changed.
         """
-        wanted = level.values() if isinstance(level, Mapping) else (level,)
-        for value in wanted:
-            if value not in self.levels:
-                names = ", ".join(str(name) for name in self.levels)
-                raise UsageError(f"the model has no level {value}", f"levels: {names}")
+        levels = self._matched_levels(level) if isinstance(level, Mapping) else self._own_levels(level)
+        self._require_pages(levels)
+        previous, self._levels = self._levels, levels
+        if self._program is not None:
+            try:
+                self._program.prepare(self._prepare_now)
+            except BaseException:
+                self._levels = previous
+                raise
+
+    def _own_levels(self, level: int) -> dict[int, int]:
+        """The bit-width of every nested operator at a level of the model."""
+        if level not in self.levels:
+            names = ", ".join(str(name) for name in self.levels)
+            raise UsageError(f"the model has no level {level}", f"levels: {names}")
+        position = self.levels.index(level)
+        return {index: nested.level_at(position) for index, nested in self._nested.items()}
+
+    def _matched_levels(self, wanted: Mapping[str, int]) -> dict[int, int]:
+        levels = dict(self._levels)
+        for scope, level in wanted.items():
+            try:
+                matched = [index for index, nested in self._nested.items() if re.search(scope, nested.scope)]
+            except re.error as error:
+                raise UsageError(f"the scope {scope!r} is no regular expression: {error}") from None
+            if not matched:
+                raise UsageError(
+                    f"no nested operator matches the scope {scope!r}", "get_levels() lists the scopes"
+                )
+            for index in matched:
+                own = self._nested[index].nesting.levels
+                if level not in own:
+                    names = ", ".join(map(str, own))
+                    raise UsageError(
+                        f"{self._nested[index].scope!r} has no level {level}", f"its levels: {names}"
+                    )
+                levels[index] = level
+        return levels
+
+    def _open_pages(self) -> None:
+        directory = self.model.directory
+        if directory is None:
+            return
+        if self._pages is None:
+            self._pages = FilePages(self.model.to_bytes(), directory)
+        self._constants = PagedConstants(directory, self._pages)
+
+    def _require_pages(self, levels: Mapping[int, int]) -> None:
+        """Touch every page that the levels need, so that an absent one is noticed before anything runs."""
+        if self._pages is None:
+            return
+        highest = 0
+        for index, level in levels.items():
+            nested = self._nested[index]
+            highest = max(highest, nested.page_of(nested.nesting.index(level)))
+        for page in range(highest + 1):
+            self._pages.read(page)
 
     def _prepare(self, operator: Operator, level: int) -> Kernel:
         """The kernel of an operator at a level; prepared once."""
         key = operator.index, level
         kernel = self._kernels.get(key)
         if kernel is None:
-            inputs = tuple(self._tensors[index] if index >= 0 else None for index in operator.inputs)
-            outputs = tuple(self._tensors[index] for index in operator.outputs)
-            kernel = self._kernels[key] = prepare(Node(operator, inputs, outputs, self.rounding))
+            nested = self._nested.get(operator.index)
+            kernel = self._prepare_stock(operator) if nested is None else self._prepare_nested(nested, level)
+            self._kernels[key] = kernel
         return kernel
+
+    def _prepare_stock(self, operator: Operator) -> Kernel:
+        inputs = tuple(self._tensors[index] if index >= 0 else None for index in operator.inputs)
+        outputs = tuple(self._tensors[index] for index in operator.outputs)
+        return prepare(Node(operator, inputs, outputs, self.rounding))
+
+    def _prepare_nested(self, nested: NestedOperator, level: int) -> Kernel:
+        """The stock kernel that a nested operator is at a level."""
+        assert self._constants is not None
+        form = nested.stock_form(self._subgraph, level, self._constants.read)
+        activation = self._tensors[nested.operator.inputs[0]]
+        outputs = tuple(self._tensors[index] for index in nested.operator.outputs)
+        kernel = prepare(Node(form.operator, (activation, form.filter, form.bias), outputs, self.rounding))
+        constants = (form.filter.data, form.bias.data)
+        return Kernel(lambda arrays: kernel.evaluate((arrays[0], *constants)), kernel.batchable)
 
     def _prepare_now(self, operator: Operator, tensors: Sequence[Tensor]) -> Kernel:
         """The kernel of an operator at its present level."""
@@ -114,6 +197,7 @@ class Interpreter:
             FormatError: The model contradicts itself.
             UnsupportedError: It uses an operator, option or type that is not supported, or too much memory.
         """
+        self._require_pages(self._levels)
         self._kernels.clear()
         program = Program(self._subgraph, self._prepare_now)
         program.prepare(self._prepare_now)
@@ -148,12 +232,16 @@ class Interpreter:
         self._allocated()
         tensor = self._tensor(tensor_index)
         if tensor.index not in self._subgraph.inputs and not tensor.is_variable:
-            raise UsageError(f"tensor {tensor.label} is not an input", f"inputs: {list(self._subgraph.inputs)}")
+            raise UsageError(
+                f"tensor {tensor.label} is not an input", f"inputs: {list(self._subgraph.inputs)}"
+            )
         array = np.asarray(value)
         if array.dtype != tensor.dtype:
             raise UsageError(f"tensor {tensor.label} takes {tensor.dtype}, and got {array.dtype}")
         if array.shape != tensor.shape:
-            raise UsageError(f"tensor {tensor.label} has shape {list(tensor.shape)}, and got {list(array.shape)}")
+            raise UsageError(
+                f"tensor {tensor.label} has shape {list(tensor.shape)}, and got {list(array.shape)}"
+            )
         self._values[tensor.index] = array.copy()
 
     def get_tensor(self, tensor_index: int) -> NDArray[Any]:
@@ -178,8 +266,11 @@ class Interpreter:
         Raises:
             UsageError: Not allocated.
             FormatError: An operator gives a shape that the file contradicts.
+            PageNotResidentError: A page that the present level needs is not resident.
         """
-        self._allocated().execute(self._values)
+        program = self._allocated()
+        self._require_pages(self._levels)
+        program.execute(self._values)
 
     def _allocated(self) -> Program:
         if self._program is None:
@@ -210,6 +301,7 @@ class Interpreter:
         if self._program is None:
             self.allocate_tensors()
         program = self._allocated()
+        self._require_pages(self._levels)
         inputs = self._subgraph.input_tensors()
         arrays: list[Any] = [x] if len(inputs) == 1 else list(_sequence(x, len(inputs)))
         fitted = [fit_samples(tensor, array) for tensor, array in zip(inputs, arrays, strict=True)]
@@ -271,7 +363,9 @@ class Interpreter:
             names = ", ".join(sorted(signatures)) or "none"
             raise UsageError(f"the model has no signature {signature_key!r}", f"signatures: {names}")
         if signature.subgraph != self._subgraph.index:
-            raise UsageError(f"signature {signature_key!r} is of subgraph {signature.subgraph}; only 0 is run")
+            raise UsageError(
+                f"signature {signature_key!r} is of subgraph {signature.subgraph}; only 0 is run"
+            )
         return SignatureRunner(self, signature)
 
 
@@ -351,7 +445,9 @@ def quantize(values: ArrayLike, tensor: Tensor) -> NDArray[Any]:
         UsageError: The tensor has no scale, or a value is not finite.
     """
     if tensor.quantization is None or tensor.scale <= 0.0:
-        raise UsageError(f"tensor {tensor.label} takes {tensor.dtype} and has no scale to quantize floats with")
+        raise UsageError(
+            f"tensor {tensor.label} takes {tensor.dtype} and has no scale to quantize floats with"
+        )
     ratio = np.asarray(values, np.float32) / np.float32(tensor.scale)
     if not np.all(np.isfinite(ratio)):
         raise UsageError(f"the values for tensor {tensor.label} are not all finite numbers")
@@ -376,7 +472,9 @@ def fit_samples(tensor: Tensor, x: ArrayLike) -> NDArray[Any]:
             f"and got {list(array.shape)}"
         )
     if len(array) % _batch(tensor):
-        raise UsageError(f"input {tensor.label} takes {_batch(tensor)} samples at a time, and got {len(array)}")
+        raise UsageError(
+            f"input {tensor.label} takes {_batch(tensor)} samples at a time, and got {len(array)}"
+        )
     if array.dtype == tensor.dtype:
         return array
     if np.issubdtype(array.dtype, np.floating):
@@ -393,6 +491,12 @@ def _sequence(x: Any, count: int) -> Sequence[ArrayLike]:
     if not isinstance(x, (list, tuple)) or len(x) != count:
         raise UsageError(f"the model has {count} inputs: a list of {count} arrays is expected")
     return x
+
+
+def _nested_operators(subgraph: Subgraph) -> dict[int, NestedOperator]:
+    return {
+        operator.index: parse(operator, subgraph) for operator in subgraph.operators if is_nested(operator)
+    }
 
 
 def _load(path: str | Path | None, content: bytes | None, model: Model | None) -> Model:

@@ -1,0 +1,294 @@
+"""`convert`: from any source to one nested `.tflite`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.bias import choose_biases, source_biases
+from converters.folding import fix_batch
+from converters.nest import drop_names, nest
+from converters.planning import PlannedFilter, RoundedFilter, plan_nesting, round_filters
+from converters.quantization import quantize
+from converters.recipe import Bias, Recipe, load_recipe
+from converters.sources import Source, load_source
+from converters.synthetic import synthetic_inputs
+from tflnest.dataset import Dataset, load_dataset
+from tflnest.errors import UnsupportedError, UsageError
+from tflnest.files import check_writable
+from tflnest.model import Model
+from tflnest.nesting import Scheme
+from tflnest.progress import Progress, silent
+from tflnest.version import JSON_SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class FilterReport:
+    """What happened to one filter.
+
+    Attributes:
+        name: Name of the filter tensor.
+        operator: Name of the operator.
+        operators: Indices of the operators that use it.
+        shape: Its shape.
+        weights: Number of weights.
+        levels: Own chain; empty where the filter stayed flat.
+        scheme: Scheme; "" where the filter stayed flat.
+        rounding: Rounding method; "" where the filter stayed flat.
+        reason: The rule or obstacle that decided.
+    """
+
+    name: str
+    operator: str
+    operators: tuple[int, ...]
+    shape: tuple[int, ...]
+    weights: int
+    levels: tuple[int, ...]
+    scheme: str
+    rounding: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The result of `convert`.
+
+    Attributes:
+        model: The nested model.
+        int8: The int8 model that it nests: the source itself, or what quantization made of it.
+        source: Path of the source.
+        source_kind: "keras", "saved_model", "float_tflite" or "int8_tflite".
+        source_bytes: Size of the source; of a folder, all its files.
+        recipe: What was used.
+        filters: One report per filter.
+        notes: What the user should know: what was skipped or estimated, and why.
+        output: Where it was written; None for a dry run.
+    """
+
+    model: Model
+    int8: Model
+    source: str
+    source_kind: str
+    source_bytes: int
+    recipe: Recipe
+    filters: tuple[FilterReport, ...]
+    notes: tuple[str, ...] = ()
+    output: str | None = None
+    level_bits: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Levels of the model."""
+        return self.recipe.levels
+
+    @property
+    def nested(self) -> int:
+        """Number of filters that nest."""
+        return sum(bool(item.levels) for item in self.filters)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        directory = self.model.directory
+        assert directory is not None
+        resident = np.cumsum([page.size for page in directory.pages]).tolist()
+        return {
+            "schema_version": JSON_SCHEMA_VERSION,
+            "source": {"path": self.source, "kind": self.source_kind, "bytes": self.source_bytes},
+            "int8_bytes": len(self.int8.to_bytes()),
+            "output": {
+                "path": self.output,
+                "bytes": len(self.model.to_bytes()),
+                "identity": directory.identity.hex(),
+            },
+            "levels": [
+                {
+                    "level": page.level,
+                    "page_bytes": page.size,
+                    "resident_bytes": total,
+                    "bits_per_weight": round(self.level_bits[page.level], 3),
+                }
+                for page, total in zip(directory.pages, resident, strict=True)
+            ],
+            "recipe": self.recipe.to_toml(),
+            "filters": [
+                {
+                    "name": item.name,
+                    "operator": item.operator,
+                    "operators": list(item.operators),
+                    "shape": list(item.shape),
+                    "weights": item.weights,
+                    "levels": list(item.levels),
+                    "scheme": item.scheme,
+                    "rounding": item.rounding,
+                    "reason": item.reason,
+                }
+                for item in self.filters
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def convert(
+    source: str | Path,
+    output: str | Path | None = None,
+    *,
+    levels: Sequence[int] | None = None,
+    scheme: Scheme | str | None = None,
+    rounding: str | None = None,
+    calibration: str | Path | Dataset | None = None,
+    recipe: str | Path | Recipe | None = None,
+    seed: int = 0,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> Conversion:
+    """Convert a model to a nested `.tflite`.
+
+    The same source, options and seed give the same bytes.
+
+    Args:
+        source: `.keras`, `.h5`, SavedModel folder, float or int8 `.tflite`.
+        output: Where to write; None writes nothing.
+        levels: Chain of levels, for example (4, 6, 8); None leaves it to the recipe.
+        scheme: "bucket" or "compensated"; None leaves it to the recipe.
+        rounding: Rounding method; None leaves it to the recipe.
+        calibration: Samples, or a `.npz` (key `x`) or `.npy` with them. Needed by float sources; for int8
+            sources it improves the part-bit levels.
+        recipe: Recipe, preset name or path of a TOML file; None for the default preset.
+        seed: For everything that is drawn at random.
+        force: Overwrite the output.
+        dry_run: Do everything but write.
+        progress: Told how far it is.
+
+    Raises:
+        UsageError: Options or recipe make no sense, the output exists, or a float source has no calibration.
+        FormatError: The source or the calibration data is not sound.
+        UnsupportedError: The source has something that can't be converted.
+        MissingExtraError: The source needs TensorFlow, and it is not installed.
+    """
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    chosen = chosen.with_options(levels, scheme, rounding)
+    if output is not None and not dry_run:
+        check_writable(output, force)
+    data = load_dataset(calibration) if isinstance(calibration, str | Path) else calibration
+    loaded = load_source(source)
+    int8, notes = _to_int8(loaded, data, progress)
+    result = _nest(loaded, int8, chosen, data, seed, notes, progress)
+    if output is None or dry_run:
+        return result
+    result.model.save(output, force)
+    return Conversion(**{**vars(result), "output": str(output)})
+
+
+def _to_int8(source: Source, data: Dataset | None, progress: Progress) -> tuple[Model, list[str]]:
+    """The int8 model of a source, batch fixed to 1."""
+    notes = list(source.notes)
+    model = fix_batch(source.model)
+    if not source.is_float:
+        return model, notes
+    if data is None:
+        raise UsageError(
+            f"{source.path}: a float model needs calibration data to become int8",
+            "give some training samples with --calibration FILE (.npz with key x, or .npy; samples first)",
+        )
+    return quantize(model, data, progress=progress).model, notes
+
+
+def _nest(
+    source: Source,
+    int8: Model,
+    recipe: Recipe,
+    data: Dataset | None,
+    seed: int,
+    notes: list[str],
+    progress: Progress,
+) -> Conversion:
+    graph = int8.graph
+    planned = plan_nesting(graph, recipe)
+    progress("rounding", 0, len(planned))
+    filters = round_filters(planned, seed)
+    progress("rounding", len(planned), len(planned))
+    biases = source_biases(graph, filters)
+    if recipe.bias is Bias.CORRECTED and filters:
+        inputs = _calibration_inputs(int8, data, seed, notes)
+        try:
+            biases = choose_biases(recipe.bias, graph, filters, len(recipe.levels), inputs, progress)
+        except UnsupportedError as error:
+            notes.append(f"biases are the source's, not corrected: {error.message}")
+    model = nest(int8, filters, biases, recipe)
+    if len(model.to_bytes()) > len(int8.to_bytes()):
+        model = drop_names(model)
+        notes.append("names of inner activations were dropped to keep the file small")
+    grown = len(model.to_bytes()) - len(int8.to_bytes())
+    if grown > 0:
+        notes.append(
+            f"the nested file is {grown:,} bytes larger than the int8 file: its filters are small, its biases many"
+        )
+    if not filters:
+        notes.append("nothing was nested; the reasons stand with the filters")
+    return Conversion(
+        model=model,
+        int8=int8,
+        source=str(source.path),
+        source_kind=source.kind,
+        source_bytes=_source_bytes(source.path),
+        recipe=recipe,
+        filters=tuple(map(_report, planned)),
+        notes=tuple(notes),
+        level_bits=_level_bits(planned, recipe),
+    )
+
+
+def _calibration_inputs(
+    model: Model, data: Dataset | None, seed: int, notes: list[str]
+) -> list[NDArray[Any]]:
+    tensors = model.graph.main.input_tensors()
+    if data is not None:
+        if len(tensors) != 1:
+            raise UnsupportedError(f"the model has {len(tensors)} inputs, calibration data feeds exactly one")
+        return [data.inputs_for(tensors[0])]
+    notes.append("part-bit biases were estimated from synthetic inputs; --calibration FILE makes them better")
+    return list(synthetic_inputs(tensors, seed))
+
+
+def _report(plan: PlannedFilter) -> FilterReport:
+    return FilterReport(
+        name=plan.tensor.name,
+        operator=plan.operator_name,
+        operators=plan.operators,
+        shape=plan.tensor.shape,
+        weights=plan.tensor.size,
+        levels=plan.nesting.levels if plan.nesting is not None else (),
+        scheme=str(plan.nesting.scheme) if plan.nesting is not None else "",
+        rounding=plan.rounding,
+        reason=plan.reason,
+    )
+
+
+def _level_bits(planned: Sequence[PlannedFilter], recipe: Recipe) -> dict[int, float]:
+    """Resident bits per weight of every level, flat filters at 8 bits included."""
+    weights = max(1, sum(plan.tensor.size for plan in planned))
+    bits = {}
+    for position, level in enumerate(recipe.levels):
+        total = 0
+        for plan in planned:
+            own = 8
+            if plan.nesting is not None:
+                own = plan.nesting.stored_bits(plan.nesting.levels[plan.model_levels[position]])
+            total += own * plan.tensor.size
+        bits[level] = total / weights
+    return bits
+
+
+def _source_bytes(path: Path) -> int:
+    if path.is_dir():
+        return sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
+    return path.stat().st_size
+
+
+__all__ = ["Conversion", "FilterReport", "RoundedFilter", "convert"]

@@ -1,0 +1,121 @@
+"""`tflnest convert`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tflnest.cli import ui
+from tflnest.nesting import Scheme
+
+if TYPE_CHECKING:
+    from converters.conversion import Conversion
+
+
+@click.command("convert")
+@click.argument("source", type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    help="Where to write the nested file. [default: SOURCE.nested.tflite]",
+)
+@click.option(
+    "--levels", type=ui.LEVELS, metavar="B,B,...", help="Bit-widths, increasing, for example 4,6,8."
+)
+@click.option("--scheme", type=click.Choice(list(Scheme)), help="How weights are divided.")
+@click.option(
+    "--rounding", metavar="METHOD", help="Rounding method: truncate (bucket), nearest (compensated)."
+)
+@click.option(
+    "--calibration",
+    type=click.Path(),
+    metavar="FILE",
+    help="Training samples: .npz with key x, or .npy; samples first. Float models need it.",
+)
+@click.option(
+    "--recipe", metavar="FILE|PRESET", help="Recipe file (TOML), or preset: default, uniform, compensated."
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="For everything that is drawn at random."
+)
+@click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
+@click.option("-n", "--dry-run", is_flag=True, help="Do everything but write.")
+@click.option("-v", "--verbose", is_flag=True, help="Also list every filter and why it nests or stays flat.")
+@ui.output_options
+def command(source: str, output: str | None, verbose: bool, **options: Any) -> None:
+    """Convert SOURCE to a nested .tflite.
+
+    SOURCE is a Keras model (.keras, .h5), a SavedModel folder, a float .tflite or an int8 .tflite. Float models
+    become full-integer int8 first, which takes calibration data; an int8 model keeps its full-bit weights bit
+    for bit.
+
+    \b
+    Examples:
+      tflnest convert model_int8.tflite -o nested.tflite --levels 4,6,8
+      tflnest convert model.keras -o nested.tflite --calibration train.npz
+    """
+    from converters.conversion import convert
+
+    screen = ui.screen(options.pop("output_format"), options.pop("quiet"), options.pop("no_progress"))
+    target = output or default_output(source)
+    with screen.progress() as progress:
+        result = convert(source, target, progress=progress, **options)
+    screen.json(result.to_dict())
+    _show(screen, result, target, verbose)
+
+
+def default_output(source: str) -> str:
+    """`model.h5` -> `model.nested.tflite`."""
+    stem = source.rstrip("/")
+    for suffix in (".tflite", ".keras", ".h5"):
+        stem = stem.removesuffix(suffix)
+    return f"{stem}.nested.tflite"
+
+
+def _show(screen: ui.Screen, result: Conversion, target: str, verbose: bool) -> None:
+    int8, nested = len(result.int8.to_bytes()), len(result.model.to_bytes())
+    screen.line(
+        f"source  {ui.size(result.source_bytes):>14}  {result.source} ({result.source_kind.replace('_', ' ')})"
+    )
+    screen.line(f"int8    {ui.size(int8):>14}")
+    screen.line(f"nested  {ui.size(nested):>14}  {100 * nested / int8:.1f} % of int8; all levels in one file")
+    screen.line()
+    levels = result.to_dict()["levels"]
+    screen.table(
+        ["level", "bits per weight", "page", "resident"],
+        [
+            (
+                row["level"],
+                f"{row['bits_per_weight']:.2f}",
+                ui.size(row["page_bytes"]),
+                ui.size(row["resident_bytes"]),
+            )
+            for row in levels
+        ],
+    )
+    screen.line()
+    reasons = Counter(item.reason for item in result.filters if not item.levels)
+    flat = "; ".join(f"{count} {reason.removeprefix('recipe: ')}" for reason, count in reasons.items())
+    screen.line(f"{result.nested} of {len(result.filters)} filters nest" + (f" ({flat})" if flat else ""))
+    if verbose:
+        screen.line()
+        screen.table(
+            ["filter", "operator", "weights", "levels", "why"],
+            [
+                (
+                    item.name,
+                    item.operator,
+                    f"{item.weights:,}",
+                    ",".join(map(str, item.levels)) or "flat",
+                    item.reason,
+                )
+                for item in result.filters
+            ],
+            left=("filter", "operator", "why"),
+        )
+    for note in result.notes:
+        screen.note(note)
+    screen.line(f"wrote {target}" if result.output else f"dry run: nothing was written to {target}")

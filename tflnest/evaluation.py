@@ -1,0 +1,182 @@
+"""What accuracy each level of a model keeps, measured on data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tflnest.dataset import Dataset, load_dataset
+from tflnest.errors import FormatError, UsageError
+from tflnest.model import Model
+from tflnest.progress import Progress, silent
+from tflnest.runner import Runner, model_levels, single_input
+from tflnest.version import JSON_SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class LevelAccuracy:
+    """One level on the data.
+
+    Attributes:
+        level: Bit-width.
+        top1: Share of samples whose class is right; None without labels.
+        agreement: Share of samples with the same class as at the full-bit level.
+        identical: Share of samples whose outputs equal those of the full-bit level, value by value.
+        mean_difference: Mean absolute difference of the outputs from the full-bit ones, in the output's units
+            (steps of the int8 output).
+        resident_bytes: Bytes of the pages that must be resident; of a plain model, None.
+        seconds: Time that the engine took.
+    """
+
+    level: int
+    top1: float | None
+    agreement: float
+    identical: float
+    mean_difference: float
+    resident_bytes: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of `evaluate`.
+
+    Attributes:
+        model: Path of the model.
+        data: Name of the data.
+        samples: How many samples were run.
+        engine: What ran them.
+        file_bytes: Size of the model file.
+        levels: One row per level, lowest first.
+    """
+
+    model: str
+    data: str
+    samples: int
+    engine: str
+    file_bytes: int
+    levels: tuple[LevelAccuracy, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "schema_version": JSON_SCHEMA_VERSION,
+            **{name: getattr(self, name) for name in ("model", "data", "samples", "engine", "file_bytes")},
+            "levels": [vars(row) for row in self.levels],
+        }
+
+
+def evaluate(
+    model: str | Path | Model,
+    data: str | Path | Dataset,
+    *,
+    level: int | str | Sequence[int] | None = "all",
+    limit: int | None = None,
+    engine: str = "auto",
+    progress: Progress = silent,
+) -> Evaluation:
+    """Run a model over data at one level or several.
+
+    Args:
+        model: Plain or nested, int8 or float.
+        data: Samples, or a `.npz` (key `x`; labels in `y` where there are any) or `.npy` with them.
+        level: A level, several, or "all". The full-bit level always runs too: agreement is with it.
+        limit: Only the first so many samples.
+        engine: "reference", "litert" or "auto"; see `Runner`.
+        progress: Told how many samples are done.
+
+    Raises:
+        UsageError: There is no such level or engine.
+        FormatError: Model or data are not sound, or do not fit each other.
+        UnsupportedError: The engine does not run the model.
+    """
+    loaded = model if isinstance(model, Model) else Model.load(model)
+    dataset = (data if isinstance(data, Dataset) else load_dataset(data)).limited(limit)
+    levels = model_levels(loaded)
+    wanted = _wanted_levels(level, levels)
+    inputs = dataset.inputs_for(single_input(loaded))
+    labels = dataset.labels()
+    rows: dict[int, LevelAccuracy] = {}
+    full: NDArray[Any] | None = None
+    runner = None
+    for number in dict.fromkeys((levels[-1], *wanted)):
+        runner = Runner(loaded, number if loaded.directory is not None else None, engine)
+        start = time.perf_counter()
+        outputs = _run(runner, inputs, f"level {number}", progress)
+        seconds = time.perf_counter() - start
+        full = outputs if full is None else full
+        rows[number] = _score(number, outputs, full, labels, _resident_bytes(loaded, number), seconds)
+    assert runner is not None
+    return Evaluation(
+        model="" if isinstance(model, Model) else str(model),
+        data=dataset.name,
+        samples=len(dataset),
+        engine=runner.engine,
+        file_bytes=len(loaded.to_bytes()),
+        levels=tuple(rows[number] for number in wanted),
+    )
+
+
+def _wanted_levels(level: int | str | Sequence[int] | None, levels: tuple[int, ...]) -> tuple[int, ...]:
+    if level is None or level == "all":
+        return levels
+    try:
+        wanted = (int(level),) if isinstance(level, int | str) else tuple(level)
+    except ValueError:
+        raise UsageError(
+            f"level {level!r} is no number", f"levels: {', '.join(map(str, levels))}, or all"
+        ) from None
+    for number in wanted:
+        if number not in levels:
+            raise UsageError(f"the model has no level {number}", f"levels: {', '.join(map(str, levels))}")
+    return wanted
+
+
+def _run(runner: Runner, inputs: NDArray[Any], stage: str, progress: Progress) -> NDArray[Any]:
+    parts = []
+    done = 0
+    progress(stage, 0, len(inputs))
+    for part in runner.chunks(inputs):
+        parts.append(part)
+        done += len(part)
+        progress(stage, done, len(inputs))
+    return np.concatenate(parts)
+
+
+def _score(
+    level: int,
+    outputs: NDArray[Any],
+    full: NDArray[Any],
+    labels: NDArray[np.int64] | None,
+    resident_bytes: int | None,
+    seconds: float,
+) -> LevelAccuracy:
+    classes = outputs.argmax(axis=1)
+    top1 = None
+    if labels is not None:
+        if labels.max() >= outputs.shape[1] or labels.min() < 0:
+            raise FormatError(
+                f"the labels lie in {labels.min()}..{labels.max()}, and the model has {outputs.shape[1]} classes"
+            )
+        top1 = float((classes == labels).mean())
+    return LevelAccuracy(
+        level=level,
+        top1=top1,
+        agreement=float((classes == full.argmax(axis=1)).mean()),
+        identical=float((outputs == full).all(axis=1).mean()),
+        mean_difference=float(np.abs(outputs.astype(np.float64) - full.astype(np.float64)).mean()),
+        resident_bytes=resident_bytes,
+        seconds=seconds,
+    )
+
+
+def _resident_bytes(model: Model, level: int) -> int | None:
+    if model.directory is None:
+        return None
+    return sum(page.size for page in model.directory.pages if page.level <= level)
