@@ -1,9 +1,9 @@
 """Engines that we did not write, behind one interface: what every tensor of a model must be.
 
 `MicroOracle` is the specification: TensorFlow Lite Micro's reference kernels, from the `tflite_micro` wheel.
-The wheel aborts or segfaults on some models, so that it runs in a worker process that is started again after a
-crash. `ReferenceOracle` is LiteRT with its C++ reference kernels; it agrees with TFLM except in
-FULLY_CONNECTED and standalone RELU6, and serves where TFLM lacks an operator or a type.
+`ReferenceOracle` is LiteRT with its C++ reference kernels; it agrees with TFLM except in FULLY_CONNECTED and
+standalone RELU6, and serves where TFLM lacks an operator or a type. Both abort or segfault on some models, so
+that each runs in a worker process.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,10 +60,6 @@ class OracleCrashed(OracleError):
         self.stderr = stderr
 
 
-class OracleMissing(OracleError):
-    """The package of the engine is not installed."""
-
-
 @dataclass(frozen=True)
 class Job:
     """One model and the inputs to run it on.
@@ -79,15 +75,6 @@ class Job:
     tensors: Sequence[int] | None = None
 
 
-class Oracle(Protocol):
-    """An engine that says what the tensors of a model must be."""
-
-    name: str
-
-    def run(self, job: Job) -> list[Values]:
-        """Run one model on all its inputs; raises an `OracleError` where there is no answer."""
-
-
 def operator_outputs(graph: Graph) -> list[int]:
     """Indices of all tensors that the operators of the first subgraph write."""
     return [index for operator in graph.main.operators for index in operator.outputs]
@@ -99,21 +86,19 @@ def arena_bytes(graph: Graph) -> int:
     return 2 * sum(tensor.bytes + 64 for tensor in tensors) + 4096 * len(graph.main.operators) + (1 << 20)
 
 
-class MicroOracle:
-    """TensorFlow Lite Micro with preserved tensors, in a worker process."""
+class WorkerOracle:
+    """An engine in a process of its own, which is started again after a crash.
 
-    name = "tflite_micro"
+    Args:
+        name: Key of `ENGINES`.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self._worker: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
-    @staticmethod
-    def available() -> bool:
-        """Whether the wheel is installed."""
-        return importlib.util.find_spec("tflite_micro") is not None
-
-    def __enter__(self) -> MicroOracle:
+    def __enter__(self) -> WorkerOracle:
         return self
 
     def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -136,12 +121,9 @@ class MicroOracle:
         """Run one model on all its inputs.
 
         Raises:
-            OracleRefused: TFLM reports an error.
+            OracleRefused: The engine reports an error.
             OracleCrashed: The process died; the next call starts a new one.
-            OracleMissing: The wheel is not installed.
         """
-        if not self.available():
-            raise OracleMissing("the package tflite_micro is not installed")
         graph = Model.from_bytes(job.model).graph
         tensors = operator_outputs(graph) if job.tensors is None else list(job.tensors)
         worker, log = self._start()
@@ -166,7 +148,7 @@ class MicroOracle:
         if self._worker is None or self._log is None:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
             self._worker = subprocess.Popen(
-                [sys.executable, "-m", MODULE],
+                [sys.executable, "-m", MODULE, self.name],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
@@ -181,47 +163,28 @@ class MicroOracle:
         return self._log.read().decode("utf-8", errors="replace")
 
 
-class ReferenceOracle:
-    """LiteRT with its C++ reference kernels (`BUILTIN_REF`), in this process."""
+class MicroOracle(WorkerOracle):
+    """TensorFlow Lite Micro with preserved tensors."""
 
-    name = "litert_reference"
+    def __init__(self) -> None:
+        super().__init__("tflite_micro")
 
-    def run(self, job: Job) -> list[Values]:
-        """Run one model on all its inputs.
-
-        Raises:
-            OracleRefused: LiteRT reports an error.
-        """
-        tensors = operator_outputs(Model.from_bytes(job.model).graph) if job.tensors is None else list(job.tensors)
-        module = runtime()
-        try:
-            interpreter = module.Interpreter(
-                model_content=job.model,
-                num_threads=1,
-                experimental_op_resolver_type=module.OpResolverType.BUILTIN_REF,
-                experimental_preserve_all_tensors=True,
-            )
-            interpreter.allocate_tensors()
-            details = interpreter.get_input_details()
-            answer = []
-            for row in job.inputs:
-                for detail, value in zip(details, row, strict=True):
-                    interpreter.set_tensor(detail["index"], np.asarray(value))
-                interpreter.invoke()
-                answer.append({index: interpreter.get_tensor(index).copy() for index in tensors})
-        except (RuntimeError, ValueError) as error:
-            raise OracleRefused(str(error)) from error
-        return answer
+    @staticmethod
+    def available() -> bool:
+        """Whether the wheel is installed."""
+        return importlib.util.find_spec("tflite_micro") is not None
 
 
-@contextlib.contextmanager
-def best_oracle() -> Iterator[Oracle]:
+class ReferenceOracle(WorkerOracle):
+    """LiteRT with its C++ reference kernels (`BUILTIN_REF`)."""
+
+    def __init__(self) -> None:
+        super().__init__("litert_reference")
+
+
+def best_oracle() -> WorkerOracle:
     """TFLM where the wheel is installed, LiteRT's reference kernels elsewhere."""
-    if MicroOracle.available():
-        with MicroOracle() as micro:
-            yield micro
-    else:
-        yield ReferenceOracle()
+    return MicroOracle() if MicroOracle.available() else ReferenceOracle()
 
 
 # ------------------------------------------------------------------------------------------------ worker
@@ -259,8 +222,30 @@ def _run_micro(model: bytes, arena: int, inputs: list[list[NDArray[Any]]], tenso
     return answer
 
 
-def _serve() -> None:
-    """Answer jobs from stdin until it ends. What the wheel prints goes to stderr."""
+def _run_reference(model: bytes, _: int, inputs: list[list[NDArray[Any]]], tensors: list[int]) -> list[Values]:
+    module = runtime()
+    interpreter = module.Interpreter(
+        model_content=model,
+        num_threads=1,
+        experimental_op_resolver_type=module.OpResolverType.BUILTIN_REF,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    details = interpreter.get_input_details()
+    answer = []
+    for row in inputs:
+        for detail, value in zip(details, row, strict=True):
+            interpreter.set_tensor(detail["index"], value)
+        interpreter.invoke()
+        answer.append({index: interpreter.get_tensor(index).copy() for index in tensors})
+    return answer
+
+
+ENGINES = {"tflite_micro": _run_micro, "litert_reference": _run_reference}
+
+
+def _serve(engine: str) -> None:
+    """Answer jobs from stdin until it ends. What the engine prints goes to stderr."""
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -270,11 +255,11 @@ def _serve() -> None:
         except EOFError:
             return
         try:
-            _send(answers, ("done", _run_micro(*request)))
+            _send(answers, ("done", ENGINES[engine](*request)))
         except (RuntimeError, ValueError, TypeError) as error:
             sys.stderr.flush()
             _send(answers, ("refused", str(error)))
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(sys.argv[1])

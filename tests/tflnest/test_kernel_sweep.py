@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.operator_sweep import CASES, WITHOUT_LITERT, WITHOUT_TFLM, Case, draw
-from tests.oracle import Job, MicroOracle, Oracle, OracleCrashed, ReferenceOracle
+from tests.oracle import Job, MicroOracle, OracleCrashed, ReferenceOracle, WorkerOracle
 from tflnest.kernels import Kernel, Node, prepare, supported_operators
 from tflnest.model import Model
 
@@ -21,18 +21,18 @@ ANSWERED = 0.75
 
 
 @pytest.fixture(scope="module")
-def micro() -> Iterator[MicroOracle]:
-    with MicroOracle() as oracle:
-        yield oracle
+def oracles() -> Iterator[dict[str, WorkerOracle]]:
+    with MicroOracle() as micro, ReferenceOracle() as reference:
+        yield {"tflm": micro, "litert": reference}
 
 
-def oracle_of(name: str, micro: MicroOracle) -> Oracle:
+def oracle_of(name: str, oracles: dict[str, WorkerOracle]) -> WorkerOracle:
     """TFLM where it has the operator and is installed, LiteRT's reference kernels elsewhere."""
     if name not in WITHOUT_TFLM and MicroOracle.available():
-        return micro
+        return oracles["tflm"]
     if name in WITHOUT_LITERT:
         pytest.skip("the package tflite_micro is not installed, and LiteRT computes this operator differently")
-    return ReferenceOracle()
+    return oracles["litert"]
 
 
 def identifier(name: str) -> str:
@@ -81,8 +81,8 @@ def check_batch(case: Case, kernel: Kernel, node: Node, results: list[tuple[NDAr
         np.testing.assert_array_equal(output, np.concatenate(parts), err_msg=f"batch of {node.operator}")
 
 
-def sweep(name: str, micro: MicroOracle, seeds: range) -> None:
-    oracle = oracle_of(name, micro)
+def sweep(name: str, oracles: dict[str, WorkerOracle], seeds: range) -> None:
+    oracle = oracle_of(name, oracles)
     answered = 0
     for seed in seeds:
         case = draw(name, seed)
@@ -96,14 +96,14 @@ def sweep(name: str, micro: MicroOracle, seeds: range) -> None:
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, id=identifier(name)) for name in CASES])
-def test_random_models_match_the_oracle(name: str, micro: MicroOracle) -> None:
-    sweep(name, micro, range(DEFAULT_CASES))
+def test_random_models_match_the_oracle(name: str, oracles: dict[str, WorkerOracle]) -> None:
+    sweep(name, oracles, range(DEFAULT_CASES))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, id=identifier(name)) for name in CASES])
-def test_many_random_models_match_the_oracle(name: str, micro: MicroOracle) -> None:
-    sweep(name, micro, range(DEFAULT_CASES, DEFAULT_CASES + SLOW_CASES))
+def test_many_random_models_match_the_oracle(name: str, oracles: dict[str, WorkerOracle]) -> None:
+    sweep(name, oracles, range(DEFAULT_CASES, DEFAULT_CASES + SLOW_CASES))
 
 
 def test_every_supported_operator_is_swept() -> None:
