@@ -81,9 +81,15 @@ class SwitchCost:
 
 @dataclass(frozen=True)
 class Storage:
-    """Sizes of a model, lowest level first."""
+    """Sizes of a model.
+
+    Attributes:
+        levels: One row per level, lowest first.
+        flat_filters: Names of the filters that do not nest.
+    """
 
     levels: tuple[LevelSize, ...]
+    flat_filters: tuple[str, ...] = ()
 
     @property
     def nested_bytes(self) -> int:
@@ -133,11 +139,12 @@ def measure_storage(model: Model) -> Storage:
     """
     directory = model.directory
     flat = _flat_filters(model.graph)
+    names = tuple(tensor.name or str(tensor.index) for tensor in flat)
     if directory is None:
         width = max((8 * tensor.bytes // max(tensor.size, 1) for tensor in flat), default=8)
         total = _constant_bytes(model.graph)
         bits = _mean_bits([(tensor.size, 8 * tensor.bytes / max(tensor.size, 1)) for tensor in flat])
-        return Storage((LevelSize(width, total, total, total, 0, 0, bits),))
+        return Storage((LevelSize(width, total, total, total, 0, 0, bits),), names)
     nested = nested_operators(model.graph)
     filters = list({item.planes[0]: item for _, item in nested}.values())
     common = sum(segment.size for page in directory.pages for segment in page.segments) - _own_bytes(nested)
@@ -157,7 +164,7 @@ def measure_storage(model: Model) -> Storage:
                 bits_per_weight=_mean_bits([*widths, *((tensor.size, 8.0) for tensor in flat)]),
             )
         )
-    return Storage(tuple(rows))
+    return Storage(tuple(rows), names)
 
 
 def _saving(ours: int, theirs: int) -> float:

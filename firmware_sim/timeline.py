@@ -18,7 +18,10 @@ TRACE_SCHEMA_VERSION = 1
 
 _ARENA, _STACK, _LIMIT, _MARK = "#3b6fb6", "#8a8f98", "#b3261e", "#333333"
 _SLOTS = ("#f2a541", "#d9763a", "#b5573c", "#8f3d3d", "#6b2d3c", "#4d2138", "#331a30")
+_FREE = "#f1f3f5"
 _KIB = 1024
+#: Labels of moves that are closer than this part of the axis are left out.
+_LABEL_WIDTH = 0.09
 
 
 def write_trace(simulation: Simulation, path: str | Path, force: bool = False) -> None:
@@ -66,6 +69,7 @@ def _draw_timeline(axes: Any, simulation: Simulation) -> None:
     """SRAM over inferences: stack, arena and page slots stacked, the limit as a line, moves as marks."""
     board, runs = simulation.board, simulation.runs
     stack, arena = board.stack_bytes, simulation.arena.needed_bytes
+    axes.fill_between([0, runs], 0, board.sram_bytes / _KIB, color=_FREE, linewidth=0)
     axes.fill_between([0, runs], 0, stack / _KIB, color=_STACK, linewidth=0, label="stack and static data")
     axes.fill_between(
         [0, runs], stack / _KIB, (stack + arena) / _KIB, color=_ARENA, linewidth=0, label="tensor arena"
@@ -88,10 +92,11 @@ def _draw_timeline(axes: Any, simulation: Simulation) -> None:
         )
     axes.set_ylim(0, top)
     axes.set_xlim(0, runs)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     _mark_moves(axes, simulation, top)
     axes.set_xlabel("inferences finished")
     axes.set_ylabel("SRAM in use (KiB)")
-    axes.legend(loc="lower right", fontsize=8, framealpha=0.95)
+    _legend(axes)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -138,22 +143,28 @@ def _slot_spans(events: Sequence[Event], runs: int) -> list[tuple[int, int, int]
 
 def _mark_moves(axes: Any, simulation: Simulation, top: float) -> None:
     """A dashed line and a label for every change of level."""
+    gap = simulation.runs * _LABEL_WIDTH
+    labelled = -gap
     for number, move in enumerate(simulation.moves):
+        if number:
+            axes.axvline(move.inference, color=_MARK, linewidth=0.8, linestyle=(0, (4, 3)))
+        if move.inference - labelled < gap:
+            continue
+        labelled = move.inference
         pages_in = [str(transfer.page) for transfer in move.transfers if transfer.incoming]
         pages_out = [str(transfer.page) for transfer in move.transfers if not transfer.incoming]
         parts = [f"level {move.level}"]
         parts += [f"page-in {', '.join(pages_in)}"] if pages_in else []
         parts += [f"page-out {', '.join(pages_out)}"] if pages_out else []
-        if number:
-            axes.axvline(move.inference, color=_MARK, linewidth=0.8, linestyle=(0, (4, 3)))
-        axes.text(
-            move.inference + simulation.runs * 0.006,
-            top * 0.985,
-            "\n".join(parts),
-            fontsize=8,
-            va="top",
-            color=_MARK,
-        )
+        place = move.inference + simulation.runs * 0.006
+        axes.text(place, top * 0.985, "\n".join(parts), fontsize=8, va="top", color=_MARK)
+
+
+def _legend(axes: Any) -> None:
+    """A legend in one line above the axes, where it covers nothing."""
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=8, fontsize=8, frameon=False, borderaxespad=0.2
+    )
 
 
 # ---------------------------------------------------------------------------------------------- operators
@@ -177,5 +188,5 @@ def _draw_operators(axes: Any, simulation: Simulation) -> None:
     shown = list(places)[::step]
     names = [f"{rows[index].index} {rows[index].name.removeprefix('TFLNEST_').lower()}" for index in shown]
     axes.set_xticks(shown, names, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
-    axes.legend(loc="upper right", ncols=3, fontsize=8, framealpha=0.95)
+    _legend(axes)
     axes.spines[["top", "right"]].set_visible(False)
