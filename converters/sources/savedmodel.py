@@ -56,7 +56,7 @@ def _entry_point(keys: list[str], name: str) -> str:
 
 
 def _notes(loaded: Any, key: str) -> tuple[str, ...]:
-    others = sorted(set(loaded.signatures) - {key})
+    others = sorted(set(loaded.signatures) - {key, *_ENTRY_POINTS})
     return (f"signature {key!r} was converted, and not: {', '.join(others)}",) if others else ()
 
 
