@@ -106,6 +106,7 @@ WITHOUT_TFLM: set[str] = set()
 WITHOUT_LITERT = {
     "ADD-int32",
     "CONV_2D-int8-absent-bias",
+    "CONV_2D-int8-no-bias",
     "FULLY_CONNECTED-int8",
     "FULLY_CONNECTED-int8-per-channel",
     "QUANTIZE-int8-int32",

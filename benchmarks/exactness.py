@@ -1,0 +1,83 @@
+"""Bit-exactness of the reference interpreter, operator by operator, against an engine of others.
+
+    python benchmarks/exactness.py [--inputs 20] [--data FILE.npz] [--format json] MODEL.tflite [...]
+
+Every output of every operator is compared. The oracle is TensorFlow Lite Micro from the `tflite_micro` wheel,
+or LiteRT's reference kernels with `--oracle litert`. Inputs are random, or the samples `x` of an .npz file.
+Exit code 4 where anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.exactness import compare, given_inputs, random_inputs  # noqa: E402
+from tests.oracle import MicroOracle, OracleError, ReferenceOracle, WorkerOracle  # noqa: E402
+from tflnest.errors import ExitCode, TflnestError  # noqa: E402
+
+ORACLES: dict[str, type[MicroOracle] | type[ReferenceOracle]] = {"tflm": MicroOracle, "litert": ReferenceOracle}
+SCHEMA_VERSION = 1
+
+
+def measure(oracle: WorkerOracle, path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One row of the table."""
+    model = path.read_bytes()
+    if arguments.data is None:
+        inputs = random_inputs(model, arguments.inputs, arguments.seed)
+    else:
+        with np.load(arguments.data) as data:
+            inputs = given_inputs(model, data["x"], arguments.inputs)
+    return {"model": path.name, "data": str(arguments.data or "random"), **asdict(compare(oracle, model, inputs))}
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """The rows as text."""
+    width = max(len(row["model"]) for row in rows)
+    print(f"{'model':{width}}  {'oracle':16} {'inputs':>6} {'operators':>9} {'values':>13} {'mismatches':>10}")
+    for row in rows:
+        print(
+            f"{row['model']:{width}}  {row['oracle']:16} {row['inputs']:6} {row['operators']:9} "
+            f"{row['values']:13,} {row['mismatches']:10,}"
+        )
+        for label, count in row["differing"].items():
+            print(f"{'':{width}}    operator {label}: {count:,}")
+
+
+def main() -> int:
+    """Compare the models of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.tflite")
+    parser.add_argument("--inputs", type=int, default=20, help="invokes per model (default 20)")
+    parser.add_argument("--data", type=Path, metavar="FILE.npz", help="samples with key x instead of random ones")
+    parser.add_argument("--oracle", choices=ORACLES, default="tflm")
+    parser.add_argument("--seed", type=int, default=0, help="of the random inputs (default 0)")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+    arguments = parser.parse_args()
+    if arguments.oracle == "tflm" and not MicroOracle.available():
+        print("the package tflite_micro is not installed; take --oracle litert", file=sys.stderr)
+        return ExitCode.FAILED
+    with ORACLES[arguments.oracle]() as oracle:
+        try:
+            rows = [measure(oracle, path, arguments) for path in arguments.models]
+        except (TflnestError, OracleError, OSError, KeyError, ValueError) as error:
+            print(error, file=sys.stderr)
+            return ExitCode.FAILED
+    if arguments.format == "json":
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "models": rows}, indent=2))
+    else:
+        print_table(rows)
+    return ExitCode.VERIFICATION if any(row["mismatches"] for row in rows) else ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
