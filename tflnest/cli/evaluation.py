@@ -46,7 +46,7 @@ def _show(screen: ui.Screen, result: Evaluation) -> None:
     screen.line(f"{result.model}: {result.samples:,} samples of {result.data}, engine {result.engine}")
     screen.line()
     screen.table(
-        ["level", "top-1", "agreement", "identical", "mean difference", "resident", "ms per sample"],
+        ["level", "top-1", "agreement", "identical", "mean diff", "resident", "ms/sample"],
         [
             (
                 row.level,

@@ -23,6 +23,9 @@ from tflnest.version import JSON_SCHEMA_VERSION
 #: Work shorter than this shows no progress.
 PROGRESS_DELAY_S = 2.0
 
+#: Columns of a table that goes to a file or a pipe.
+WIDE = 200
+
 #: Share of the work between two progress lines where stderr is no terminal.
 LINE_STEP = 0.1
 
@@ -42,7 +45,8 @@ class Screen:
         self.output_format = output_format
         self.quiet = quiet
         self.show_progress = show_progress and not quiet
-        self.console = Console(highlight=False, soft_wrap=True)
+        # Where nobody looks at a terminal, tables take the room they need.
+        self.console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
         self.errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
     @property

@@ -1,0 +1,57 @@
+# Two commands that set up everything they need: `make demo` and `make test`.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= out
+PYTEST_ARGS ?= -n auto -m "not slow"
+
+.PHONY: help demo test test-slow lint benchmark clean
+
+help:
+	@echo "make demo       convert, evaluate and simulate a small Keras model (sets up $(VENV))"
+	@echo "make test       lint and run the tests (sets up $(VENV))"
+	@echo "make test-slow  also run the tests that take long"
+	@echo "make benchmark  speed, exactness and arena against other engines"
+	@echo "make clean      remove $(VENV), $(OUT) and caches"
+
+# Debian's Python comes without ensurepip: install it where we may, say what is missing where we may not.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    apt-get update -q && apt-get install -q -y --no-install-recommends python3-venv; } || \
+	  { echo "the Python module venv is missing: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade pip setuptools wheel
+
+$(VENV)/examples.stamp: $(BIN)/python setup.py pyproject.toml
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[examples]"
+	@touch $@
+
+$(VENV)/test.stamp: $(BIN)/python setup.py pyproject.toml
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[all,test]"
+	@touch $@
+
+demo: $(VENV)/examples.stamp
+	$(BIN)/python examples/demo.py --output $(OUT)
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: lint
+	$(BIN)/python -m pytest -n auto
+
+benchmark: $(VENV)/test.stamp
+	$(BIN)/python benchmarks/exactness.py
+	$(BIN)/python benchmarks/reference_speed.py
+	$(BIN)/python benchmarks/arena.py
+
+clean:
+	rm -rf $(VENV) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
