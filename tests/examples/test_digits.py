@@ -27,7 +27,7 @@ def test_digits_writes_the_files_that_the_command_line_takes(tmp_path):
     calibration = load_dataset(tmp_path / "digits" / "calibration.npz")
     test = load_dataset(tmp_path / "digits" / "test.npz")
     assert calibration.x.shape == (256, 8, 8, 1) and calibration.x.dtype == np.float32
-    assert 0.0 <= calibration.x.min() and calibration.x.max() == 1.0
+    assert calibration.x.min() >= 0.0 and calibration.x.max() == 1.0
     assert set(test.labels().tolist()) == set(range(10))
 
 
