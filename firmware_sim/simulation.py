@@ -384,8 +384,11 @@ class _Device:
         for switch, end in zip(switches, ends, strict=True):
             self._switch(switch)
             if samples is not None:
-                engine = engine or Interpreter(model=self.model, level=switch.level, pages=self.pager)
-                engine.set_level(switch.level)
+                if engine is None:
+                    level = switch.level if self.pager is not None else None
+                    engine = Interpreter(model=self.model, level=level, pages=self.pager)
+                elif self.pager is not None:
+                    engine.set_level(switch.level)
                 results.append(engine.run(_slice(self.model, samples, self.done, end)))
             while self.done < end:
                 self.seconds += self._inference_seconds
