@@ -2,9 +2,10 @@
 
 The flatbuffers package for Python has no verifier: a hostile file makes it read beyond vectors, cut strings
 short, or unpack one table a million times through shared offsets. Here every table, vector and string is
-visited once, with bounds and a budget, before anything is unpacked: a file of n bytes may have at most n / 8
-tables (the least that a table takes) and `SHARED_CONTENT` * n bytes of strings and option vectors, which
-keeps the unpacked tree below `TREE_BYTES_PER_FILE_BYTE` * n bytes.
+visited with bounds and a budget before anything is unpacked: in a file of n bytes all tables together, counted
+as often as something refers to them, may take `SHARED_TABLES` * n bytes, and all strings and vectors
+`SHARED_CONTENT` * n (and `FREE_BYTES` more of each). That keeps a loaded model, object tree and graph together,
+below `MODEL_BYTES_PER_FILE_BYTE` * (n + `FREE_BYTES`) bytes.
 
 The walk learns the fields of a table from the accessors of the generated classes, so it knows every table
 that the installed schema knows.
@@ -25,11 +26,13 @@ from tflnest.schema import enum_names, schema
 
 FILE_IDENTIFIER = b"TFL3"
 MAX_DEPTH = 32
-BYTES_PER_TABLE = 8
+#: A reference to a table, and the least that a table itself takes.
+REFERENCE_BYTES = 4
+SHARED_TABLES = 2
 SHARED_CONTENT = 4
-TREE_BYTES_PER_FILE_BYTE = 200
+MODEL_BYTES_PER_FILE_BYTE = 150
 #: Small files may share more than large ones.
-FREE_CONTENT_BYTES = 64 << 10
+FREE_BYTES = 16 << 10
 
 #: The enum that numbers the members of each union field.
 UNION_ENUMS = {
@@ -109,6 +112,13 @@ class _CheckedTable(flatbuffers.table.Table):  # type: ignore[misc]
         fields = struct.unpack_from(f"<{vtable_size // 2 - 2}H", content, vtable + 4)
         if any(field >= table_size or 0 < field < 4 for field in fields):
             raise FormatError(f"corrupt flatbuffer: a field of the table at {position:,} lies outside it")
+        self.size = max(table_size, REFERENCE_BYTES)
+        self._fields = fields
+
+    def has(self, slot: int) -> bool:
+        """Whether the field with this vtable offset is present."""
+        number = slot // 2 - 2
+        return number < len(self._fields) and self._fields[number] != 0
 
     def content_size(self, field: int, element_size: int) -> int:
         """Bytes of the string or vector of a field, checked against the file's end."""
@@ -137,7 +147,8 @@ class _Probe:
 def _fields(table_class: type) -> tuple[tuple[str, str, int], ...]:
     """Accessors of a generated table class: name, kind and vtable offset.
 
-    Kinds: "numbers" (vector of scalars), "items" (vector of tables or strings), "one" (anything single).
+    Kinds: "numbers" (vector of scalars), "items" (vector of tables or strings), "one" (table, union or string).
+    Single numbers are left out: there is nothing behind them.
     """
     names = [name for name in vars(table_class) if not name.startswith(("_", "Init", "GetRootAs"))]
     accessors = [
@@ -154,29 +165,30 @@ def _fields(table_class: type) -> tuple[tuple[str, str, int], ...]:
         kind = "one"
         if f"{name}Length" in names:
             kind = "numbers" if f"{name}AsNumpy" in names else "items"
-        getattr(instance, name)(*(() if kind == "one" else (0,)))
-        kinds.append((name, kind, probe.slot))
+        absent = getattr(instance, name)(*(() if kind == "one" else (0,)))
+        if kind != "one" or absent is None:
+            kinds.append((name, kind, probe.slot))
     return tuple(kinds)
 
 
 class _Walk:
-    """One visit of everything in a file."""
+    """One visit of everything in a file, as often as it is referred to."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
-        self.tables_left = len(content) // BYTES_PER_TABLE
-        self.bytes_left = SHARED_CONTENT * len(content) + FREE_CONTENT_BYTES
+        self.table_bytes_left = SHARED_TABLES * len(content) + FREE_BYTES
+        self.bytes_left = SHARED_CONTENT * len(content) + FREE_BYTES
 
     def visit(self, table: Any, depth: int) -> None:
         """Check a table of a generated class, and all below it."""
-        self.tables_left -= 1
-        if self.tables_left < 0 or depth > MAX_DEPTH:
-            raise FormatError("corrupt flatbuffer: it refers to more tables than the file can hold")
         checked = _CheckedTable(self.content, table._tab.Pos)
+        self.table_bytes_left -= checked.size + REFERENCE_BYTES
+        if self.table_bytes_left < 0 or depth > MAX_DEPTH:
+            raise FormatError("corrupt flatbuffer: it refers to more tables than the file can hold")
         table._tab = checked
         table_class = cast(Hashable, type(table))  # mypy does not take a class for hashable
         for name, kind, slot in _fields(table_class):
-            if not checked.Offset(slot):
+            if not checked.has(slot):
                 continue
             if kind == "numbers":
                 self._visit_numbers(table, name, slot)
@@ -198,18 +210,17 @@ class _Walk:
         if count == 0:
             return
         checked.content_size(checked.Offset(slot), 1)
-        size = getattr(table, f"{name}AsNumpy")().nbytes  # raises where the vector leaves the file
-        if type(table).__name__ != "Buffer":  # buffers are views of the file, never copied
-            self._charge(size)
+        # Raises where the vector leaves the file. Buffers are views of it; shared ones are written apart, though.
+        self._charge(getattr(table, f"{name}AsNumpy")().nbytes)
 
     def _visit_items(self, table: Any, name: str, slot: int, depth: int) -> None:
         checked = table._tab
         field = checked.Offset(slot)
-        checked.content_size(field, 4)
+        self._charge(checked.content_size(field, REFERENCE_BYTES))
         accessor = getattr(table, name)
         start = checked.Vector(field)
         for index in range(checked.VectorLen(field)):
-            self._visit_value(accessor(index), start + 4 * index, depth)
+            self._visit_value(accessor(index), start + REFERENCE_BYTES * index, depth)
 
     def _visit_one(self, table: Any, name: str, slot: int, depth: int) -> None:
         checked = table._tab

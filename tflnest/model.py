@@ -7,6 +7,7 @@ package does not do by itself.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from tflnest import container, flatbuffer
 from tflnest.container import BUFFER_ALIGNMENT, Directory
-from tflnest.errors import FormatError
+from tflnest.errors import FormatError, UnsupportedError
 from tflnest.files import read_file, write_file
 from tflnest.graph import DTYPES, Graph, Operator, Quantization, Signature, Subgraph, Tensor
 from tflnest.nested import check_pages, is_nested
@@ -30,6 +31,9 @@ FILE_IDENTIFIER = b"TFL3"
 
 #: Elements of the largest tensor that is taken for real. A hostile shape must not make anyone allocate.
 MAX_TENSOR_ELEMENTS = 1 << 31
+
+#: Dimensions of the tensor with the most; numpy has at least as many.
+MAX_TENSOR_RANK = 32
 
 
 class Model:
@@ -116,7 +120,9 @@ class Model:
         directory = self.directory
         if directory is None:
             if any(is_nested(operator) for sub in self.graph.subgraphs for operator in sub.operators):
-                raise FormatError("the model has nested operators and no TFLNEST metadata: it was cut or rewritten")
+                raise FormatError(
+                    "the model has nested operators and no TFLNEST metadata: it was cut or rewritten"
+                )
             return
         if sum(_text(entry.name) == container.METADATA_NAME for entry in self.tree.metadata) > 1:
             raise FormatError("the model has more than one TFLNEST metadata entry")
@@ -128,9 +134,10 @@ class Model:
 
     def _inline_large_buffers(self, content: bytes) -> None:
         """Bring data that lies behind the flatbuffer (files over 2 GB) into the tree."""
+        behind = _Behind(content)
         for index, buffer in enumerate(self.tree.buffers or []):
             if buffer.offset > 1:
-                buffer.data = _behind(content, buffer.offset, buffer.size, f"buffer {index}")
+                buffer.data = behind.read(buffer.offset, buffer.size, f"buffer {index}")
                 buffer.offset = buffer.size = 0
                 self.source = None
         for subgraph in self.tree.subgraphs or []:
@@ -138,27 +145,42 @@ class Model:
                 offset = operator.largeCustomOptionsOffset
                 if offset > 1:
                     size = operator.largeCustomOptionsSize
-                    operator.customOptions = _behind(content, offset, size, f"options of operator {index}")
+                    operator.customOptions = behind.read(offset, size, f"options of operator {index}")
                     operator.largeCustomOptionsOffset = operator.largeCustomOptionsSize = 0
                     self.source = None
 
 
-def _behind(content: bytes, offset: int, size: int, what: str) -> NDArray[np.uint8]:
-    if offset + size > len(content):
-        raise FormatError(f"{what} lies at {offset:,} with {size:,} bytes, and the file has {len(content):,}")
-    return np.frombuffer(content, np.uint8, size, offset)
+class _Behind:
+    """Reads what lies behind the flatbuffer; everything together may take what the file has."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._left = len(content)
+
+    def read(self, offset: int, size: int, what: str) -> NDArray[np.uint8]:
+        total = len(self._content)
+        self._left -= size
+        if offset + size > total or self._left < 0:
+            raise FormatError(f"{what} lies at {offset:,} with {size:,} bytes, and the file has {total:,}")
+        return np.frombuffer(self._content, np.uint8, size, offset)
 
 
 # ---------------------------------------------------------------------------------------------- writing
 
 
 def pack_tree(tree: Any) -> bytes:
-    """Serialise a `ModelT` with every buffer at a 16-byte aligned file offset."""
+    """Serialise a `ModelT` with every buffer at a 16-byte aligned file offset.
+
+    Raises:
+        UnsupportedError: It takes 2 GiB or more, which a flatbuffer can't hold.
+    """
     builder = flatbuffers.Builder(1 << 20)
     original = schema().BufferT.Pack
     try:
         schema().BufferT.Pack = _pack_buffer
         builder.Finish(tree.Pack(builder), FILE_IDENTIFIER)
+    except flatbuffers.builder.BuilderSizeError as error:
+        raise UnsupportedError("the model takes 2 GiB or more, which is not supported") from error
     finally:
         schema().BufferT.Pack = original
     return bytes(builder.Output())
@@ -229,14 +251,14 @@ def _opcode_name(code: Any, index: int) -> tuple[str, int, bool]:
 
 def _metadata(entries: list[Any], buffers: list[Any]) -> dict[str, bytes]:
     contents: dict[int, bytes] = {}
-    named = {}
+    named: dict[str, bytes] = {}
     for entry in entries:
         name = _text(entry.name)
         _check_index(entry.buffer, len(buffers), f"the buffer of metadata {name!r}", "buffers")
         if entry.buffer not in contents:
             data = buffers[entry.buffer].data
             contents[entry.buffer] = b"" if data is None else np.asarray(data, dtype=np.uint8).tobytes()
-        named[name] = contents[entry.buffer]
+        named.setdefault(name, contents[entry.buffer])  # the first of a name counts, as in `metadata_buffer`
     return named
 
 
@@ -286,15 +308,7 @@ def _build_tensor(index: int, item: Any, buffers: list[Any], where: str) -> Tens
     if type_name is None:
         raise FormatError(f"{where}: type {item.type} is not defined by the TFLite schema")
     shape = _ints(item.shape)
-    elements = 1
-    for dimension in shape:
-        if dimension < 0:
-            raise FormatError(f"{where}: shape {list(shape)} has a negative dimension")
-        elements *= dimension
-    if elements > MAX_TENSOR_ELEMENTS:
-        raise FormatError(
-            f"{where}: shape {list(shape)} has {elements:,} elements, over {MAX_TENSOR_ELEMENTS:,}"
-        )
+    _check_shape(shape, where)
     _check_index(item.buffer, max(len(buffers), 1), f"{where}: its buffer", "buffers")
     tensor = Tensor(
         index=index,
@@ -308,6 +322,19 @@ def _build_tensor(index: int, item: Any, buffers: list[Any], where: str) -> Tens
     )
     data = _constant(tensor, buffers, where)
     return tensor if data is None else replace(tensor, data=data)
+
+
+def _check_shape(shape: tuple[int, ...], where: str) -> None:
+    if len(shape) > MAX_TENSOR_RANK:
+        raise FormatError(f"{where}: it has {len(shape):,} dimensions, over {MAX_TENSOR_RANK}")
+    if any(dimension < 0 for dimension in shape):
+        raise FormatError(f"{where}: shape {list(shape)} has a negative dimension")
+    # A dimension of 0 must not hide others that numpy could not address.
+    elements = math.prod(max(dimension, 1) for dimension in shape)
+    if elements > MAX_TENSOR_ELEMENTS:
+        raise FormatError(
+            f"{where}: shape {list(shape)} has {elements:,} elements, over {MAX_TENSOR_ELEMENTS:,}"
+        )
 
 
 def _quantization(item: Any, where: str) -> Quantization | None:
