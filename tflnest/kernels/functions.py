@@ -8,13 +8,15 @@ Sources: gemmlowp fixedpoint/fixedpoint.h, TFLM kernels/internal/common.h (GetRe
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tflnest.fixedpoint import INT32_MAX, INT32_MIN, rounding_divide_by_pot, wrap_int32
-from tflnest.fixedpoint import saturating_rounding_doubling_high_mul as multiply
 
 Raw = NDArray[np.int64]
+RawOrInt = TypeVar("RawOrInt", Raw, int)
 
 #: One with no integer bits: the largest value there is.
 ONE = INT32_MAX
@@ -40,9 +42,14 @@ _MINUS_THIRTY_TWO_17THS = -1010580540
 _HALF_SQRT_2 = 1518500250
 
 
+def multiply(a: Any, b: Any) -> Any:
+    """The rounded high half of 2ab. Nothing here ever squares -2^31, the one product that saturates."""
+    return (a * b + (1 << 30)) >> 31
+
+
 def _shift_left_saturating(x: Raw, bits: int) -> Raw:
-    clipped: Raw = np.clip(x << bits, INT32_MIN, INT32_MAX)
-    return clipped
+    shifted: Raw = np.minimum(np.maximum(x << bits, INT32_MIN), INT32_MAX)
+    return shifted
 
 
 def _exp_near_minus_eighth(x: Raw) -> Raw:
@@ -52,7 +59,8 @@ def _exp_near_minus_eighth(x: Raw) -> Raw:
     cube = multiply(square, x)
     quarter_fourth = rounding_divide_by_pot(multiply(square, square), 2)
     tail = rounding_divide_by_pot(multiply(quarter_fourth + cube, _ONE_THIRD) + square, 1)
-    return _EXP_MINUS_EIGHTH + multiply(_EXP_MINUS_EIGHTH, x + tail)
+    result: Raw = _EXP_MINUS_EIGHTH + multiply(_EXP_MINUS_EIGHTH, x + tail)
+    return result
 
 
 def exp_of_negative(x: Raw, integer_bits: int) -> Raw:
@@ -68,7 +76,7 @@ def exp_of_negative(x: Raw, integer_bits: int) -> Raw:
     fraction_bits = 31 - integer_bits
     quarter = 1 << (fraction_bits - 2)
     remainder = (x & (quarter - 1)) - quarter
-    result = _exp_near_minus_eighth(_shift_left_saturating(remainder, integer_bits))
+    result = _exp_near_minus_eighth(remainder << integer_bits)
     whole = remainder - x
     for power, factor in _EXP_POWERS.items():
         if integer_bits > power:
@@ -76,19 +84,21 @@ def exp_of_negative(x: Raw, integer_bits: int) -> Raw:
     return np.where(x == 0, ONE, result)
 
 
-def _reciprocal_of_mean_with_one(x: Raw) -> Raw:
+def _reciprocal_of_mean_with_one(x: RawOrInt) -> RawOrInt:
     """2 / (1 + x) for x in [0, 1): no integer bits in, two out, by three steps of Newton's method."""
     half_denominator = (x + ONE + 1) >> 1
     estimate = _FORTY_EIGHT_17THS + multiply(half_denominator, _MINUS_THIRTY_TWO_17THS)
     for _ in range(3):
         error = (1 << 29) - multiply(half_denominator, estimate)
-        estimate = estimate + _shift_left_saturating(multiply(estimate, error), 2)
-    return estimate
+        estimate = estimate + (multiply(estimate, error) << 2)
+    result: RawOrInt = estimate
+    return result
 
 
 def one_over_one_plus(x: Raw) -> Raw:
     """1 / (1 + x) for x in [0, 1), no integer bits in or out."""
-    return _shift_left_saturating(_reciprocal_of_mean_with_one(x), 1)
+    result: Raw = np.minimum(_reciprocal_of_mean_with_one(x) << 1, INT32_MAX)
+    return result
 
 
 def logistic(x: Raw, integer_bits: int) -> Raw:
@@ -121,6 +131,13 @@ def reciprocal(x: Raw, integer_bits: int) -> tuple[Raw, Raw]:
     """
     headroom = leading_zeros(x)
     return one_over_one_plus((x << headroom) - (1 << 31)), integer_bits - headroom
+
+
+def reciprocal_of_int(x: int, integer_bits: int) -> tuple[int, int]:
+    """`reciprocal` of a single value, without the cost of arrays."""
+    headroom = 32 - x.bit_length()
+    mantissa = _reciprocal_of_mean_with_one((x << headroom) - (1 << 31)) << 1
+    return min(mantissa, INT32_MAX), integer_bits - headroom
 
 
 def inverse_square_root(x: Raw) -> tuple[Raw, Raw]:

@@ -65,15 +65,22 @@ def _prepare_quantized(node: Node, mean: bool) -> Kernel:
         multiplier, shift = mean_factor(multiplier, shift, count)
     if not MIN_SHIFT <= shift <= MAX_SHIFT:
         raise unsupported(node, f"its scales are too far apart: a shift of {shift} bits")
+    adjacent = len(axes) > 1 and axes[-1] - axes[0] == len(axes) - 1
     offset = zero_point_of(node, tensor) * count
     zero_point = zero_point_of(node, output)
 
     def evaluate(inputs: Arrays) -> tuple[NDArray[Any], ...]:
         values = inputs[0]
         assert values is not None
-        sums = values.sum(axis=axes, dtype=np.int32, keepdims=keep).astype(np.int64)
-        scaled = multiply_by_quantized_multiplier(wrap_int32(sums - offset), multiplier, shift, node.rounding)
-        return (np.clip(scaled + zero_point, -128, 127).astype(np.int8),)
+        if adjacent:  # numpy adds up one axis faster than several
+            rows = values.reshape(*values.shape[: axes[0]], -1, *values.shape[axes[-1] + 1 :])
+            sums = rows.sum(axis=axes[0], dtype=np.int32)
+        else:
+            sums = values.sum(axis=axes, dtype=np.int32)
+        centred = wrap_int32(sums.astype(np.int64) - offset)
+        scaled = multiply_by_quantized_multiplier(centred, multiplier, shift, node.rounding)
+        result = np.clip(scaled + zero_point, -128, 127).astype(np.int8)
+        return (np.expand_dims(result, axes) if keep else result,)
 
     return Kernel(evaluate, leads_with_samples(node) and 0 not in axes)
 

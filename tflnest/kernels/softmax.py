@@ -8,6 +8,7 @@ Sources: TFLM kernels/softmax_common.cc, reference/softmax.h.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from tflnest.fixedpoint import (
     multiply_by_quantized_multiplier,
     quantize_multiplier,
     rounding_divide_by_pot,
-    saturating_rounding_doubling_high_mul,
 )
 from tflnest.graph import Tensor
 from tflnest.kernels import functions
@@ -88,18 +88,49 @@ def prepare_softmax(node: Node) -> Kernel:
     zero_point_of(node, tensor)
     beta = float(np.float32(node.operator.options.get("beta", 1.0)))
     table = exponentials(node, scale_of(node, tensor), beta)
-    addends = rounding_divide_by_pot(table, SUM_BITS)
-    info = np.iinfo(output.dtype)
-    shift_of_one = 31 - info.bits
+    softmax = _Softmax(table, rounding_divide_by_pot(table, SUM_BITS), output.dtype)
 
     def evaluate(inputs: Arrays) -> tuple[NDArray[Any], ...]:
         values = inputs[0]
         assert values is not None
-        difference = (values.max(axis=-1, keepdims=True).astype(np.int16) - values).astype(np.intp)
-        total = addends.take(difference).sum(axis=-1, keepdims=True)
-        mantissa, right_shift = functions.reciprocal(total, SUM_BITS)
-        product = saturating_rounding_doubling_high_mul(mantissa, table.take(difference))
-        result = rounding_divide_by_pot(product, right_shift + shift_of_one) + info.min
-        return (np.clip(result, info.min, info.max).astype(output.dtype),)
+        one_row = values.size == values.shape[-1]
+        return (softmax.of_row(values) if one_row else softmax.of_rows(values),)
 
     return Kernel(evaluate, leads_with_samples(node) and len(tensor.shape) > 1)
+
+
+@dataclass(frozen=True)
+class _Softmax:
+    """Exponentials divided by their sum.
+
+    Attributes:
+        table: int64, shape (256,): exp by difference to the largest value, no integer bits.
+        addends: The same with `SUM_BITS` integer bits.
+        dtype: Of the output.
+    """
+
+    table: NDArray[np.int64]
+    addends: NDArray[np.int64]
+    dtype: np.dtype[Any]
+
+    def of_rows(self, values: NDArray[np.int8]) -> NDArray[Any]:
+        """Over the last axis of any array."""
+        index = values.max(axis=-1, keepdims=True).view(np.uint8) - values.view(np.uint8)
+        total = self.addends.take(index).sum(axis=-1, keepdims=True)
+        return self._divide(index, *functions.reciprocal(total, SUM_BITS))
+
+    def of_row(self, values: NDArray[np.int8]) -> NDArray[Any]:
+        """Where there is just one row: the reciprocal of its sum is computed with Python's integers."""
+        index = values.max().view(np.uint8) - values.view(np.uint8)
+        total = int(self.addends.take(index).sum())
+        return self._divide(index, *functions.reciprocal_of_int(total, SUM_BITS))
+
+    def _divide(self, index: NDArray[np.uint8], mantissa: Any, right_shift: Any) -> NDArray[Any]:
+        info = np.iinfo(self.dtype)
+        shift = right_shift + 31 - info.bits
+        result: NDArray[Any] = functions.multiply(self.table.take(index), mantissa)
+        result += (1 << shift) >> 1
+        result >>= shift
+        result += info.min
+        np.minimum(result, info.max, out=result)
+        return result.astype(self.dtype)
