@@ -58,7 +58,7 @@ def test_blocks_cover_everything_once_in_order(
     parts = []
     for n0, n1, y0, y1, x0, x1 in blocks(samples, (height, width), cost, limit):
         part = order[n0:n1, y0:y1, x0:x1]
-        assert 0 < part.size and part.size * cost <= max(limit, cost)
+        assert part.size > 0 and part.size * cost <= max(limit, cost)
         parts.append(part.reshape(-1))
     assert np.concatenate([*parts, np.zeros(0, int)]).tolist() == list(range(order.size))
 
