@@ -24,6 +24,7 @@ _HOMES = {
     "evaluate": "tflnest.evaluation",
     "inspect": "firmware_sim.inspection",
     "load": "tflnest.model",
+    "load_dataset": "tflnest.dataset",
     "materialize": "tflnest.materialization",
     "simulate": "firmware_sim.simulation",
 }
