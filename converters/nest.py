@@ -16,10 +16,10 @@ from converters.planning import PlannedFilter, RoundedFilter, bias_tensor, filte
 from converters.recipe import Recipe
 from tflnest import container
 from tflnest.graph import Operator, Subgraph
-from tflnest.model import Model, add_buffer, metadata_buffer, opcode_index, set_metadata
+from tflnest.model import Model, add_buffer, opcode_index, set_metadata
 from tflnest.nested import OPERATOR_VERSION, PREFIX, encode_options
 from tflnest.packing import pack
-from tflnest.pruning import OFFLINE_PLAN, prune_buffers, prune_operator_codes
+from tflnest.pruning import offline_plan, prune_buffers, prune_operator_codes, set_offline_offsets
 from tflnest.schema import enum_value, schema
 
 #: Position of an operator: subgraph and operator index.
@@ -168,13 +168,10 @@ def _write_biases(
 
 def _extend_offline_plan(tree: Any) -> None:
     """An offline arena plan lists one offset per tensor: the appended constants get -1."""
-    buffer = metadata_buffer(tree, OFFLINE_PLAN)
-    if buffer is None:
-        return
-    words = np.asarray(tree.buffers[buffer].data, np.uint8).view("<i4")
-    count = len(tree.subgraphs[0].tensors)
-    offsets = np.concatenate([words[3:], np.full(max(0, count - (words.size - 3)), -1, "<i4")])
-    tree.buffers[buffer].data = np.concatenate([words[:2], [count], offsets]).astype("<i4").view(np.uint8)
+    words = offline_plan(tree)
+    if words is not None:
+        offsets = words[3:].tolist()
+        set_offline_offsets(tree, offsets + [-1] * (len(tree.subgraphs[0].tensors) - len(offsets)))
 
 
 def _drop_unread(tree: Any) -> None:

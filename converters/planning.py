@@ -13,7 +13,7 @@ from converters.rounding import Problem, round_codes
 from tflnest.errors import FormatError
 from tflnest.fixedpoint import quantize_multipliers
 from tflnest.graph import Graph, Operator, Subgraph, Tensor
-from tflnest.nested import CHANNEL_AXIS, STOCK_OPTIONS
+from tflnest.nested import CHANNEL_AXIS, FILTER_RANK, STOCK_OPTIONS
 from tflnest.nesting import Nesting
 from tflnest.requantization import effective_scales, recover_filter_scales
 
@@ -162,6 +162,10 @@ def _obstacle(subgraph: Subgraph, tensor: Tensor, operators: Sequence[Operator])
 
 
 def _operator_obstacle(subgraph: Subgraph, tensor: Tensor, operator: Operator) -> str | None:
+    if operator.inputs[0] < 0 or len(operator.inputs) > 3 or len(operator.outputs) != 1:
+        return f"it has inputs {list(operator.inputs)} and outputs {list(operator.outputs)}"
+    if len(tensor.shape) != FILTER_RANK[operator.name]:
+        return f"its filter has shape {list(tensor.shape)}"
     activation, output = subgraph.tensors[operator.inputs[0]], subgraph.tensors[operator.outputs[0]]
     if activation.type != "INT8" or output.type != "INT8":
         return f"it computes {activation.type} to {output.type}, only INT8 to INT8 nests"
@@ -169,7 +173,7 @@ def _operator_obstacle(subgraph: Subgraph, tensor: Tensor, operator: Operator) -
         return "its activations are not quantized"
     if operator.name == "FULLY_CONNECTED" and operator.options.get("weights_format", 0):
         return "its weights are shuffled"
-    channels = tensor.shape[CHANNEL_AXIS[operator.name]] if tensor.shape else 0
+    channels = tensor.shape[CHANNEL_AXIS[operator.name]]
     assert tensor.quantization is not None
     if tensor.quantization.scale.size not in (1, channels):
         return f"{tensor.quantization.scale.size} scales for {channels} channels"
@@ -207,8 +211,8 @@ def filter_multipliers(
     scales = tensor.quantization.scale
     rounded = operator.name == "FULLY_CONNECTED" and scales.size == 1
     activation, output = subgraph.tensors[operator.inputs[0]], subgraph.tensors[operator.outputs[0]]
-    if not (np.all(scales > 0) and activation.scale > 0 and output.scale > 0):
-        raise FormatError("a scale is not positive")
+    if not all(np.isfinite(value) and value > 0 for value in (*scales, activation.scale, output.scale)):
+        raise FormatError("a scale is not a positive number")
     effective = effective_scales(activation.scale, scales, output.scale, rounded_product=rounded)
     multiplier, shift = quantize_multipliers(effective)
     return multiplier, shift.astype(np.int8), rounded

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from converters import rounding as rounding_methods
-from tflnest.errors import UsageError
+from tflnest.errors import FormatError, UsageError
 from tflnest.files import read_file
 from tflnest.nested import STOCK_OPTIONS
 from tflnest.nesting import Nesting, Scheme, check_levels
@@ -130,7 +130,7 @@ class Recipe:
     Attributes:
         levels: Levels of the model and default chain of its filters.
         scheme: Default scheme.
-        rounding: Default rounding method; "" takes the scheme's own.
+        rounding: Default rounding method; "" becomes the scheme's own.
         bias: Where the biases of part-bit levels come from.
         rules: First match wins.
     """
@@ -142,10 +142,11 @@ class Recipe:
     rules: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:
-        check_levels(self.levels)
+        object.__setattr__(self, "levels", check_levels(self.levels))
         for rule in (Rule(scheme=self.scheme, rounding=self.rounding), *self.rules):
             if not rule.flat:
                 rounding_methods.check(self._rounding(rule), rule.scheme or self.scheme)
+        object.__setattr__(self, "rounding", self._rounding(Rule()))
 
     def _rounding(self, rule: Rule) -> str:
         scheme = rule.scheme or self.scheme
@@ -188,7 +189,7 @@ class Recipe:
         lines = [
             f"levels = {list(self.levels)}",
             f'scheme = "{self.scheme}"',
-            f'rounding = "{self._rounding(Rule())}"',
+            f'rounding = "{self.rounding}"',
             f'bias = "{self.bias}"',
         ]
         for rule in self.rules:
@@ -243,6 +244,8 @@ def load_recipe(name_or_path: str | Path | None = None) -> Recipe:
         )
     try:
         text = read_file(path).decode("utf-8")
+    except FormatError as error:
+        raise UsageError(error.message, error.hint) from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: a recipe is UTF-8 text: {error}") from None
     return parse_recipe(text, str(path))
@@ -260,20 +263,28 @@ def parse_recipe(text: str, name: str = "recipe") -> Recipe:
     """
     try:
         content = tomllib.loads(text)
-        rules = tuple(
-            _rule(item, f"rule {number}") for number, item in enumerate(content.pop("rules", []), 1)
-        )
-        base = Recipe(rounding="")
-        if "extends" in content:
-            base = load_recipe(content.pop("extends"))
+        rules = _rules(content.pop("rules", []))
+        base = _base(content.pop("extends")) if "extends" in content else Recipe()
         settings = _settings(content, {"levels", "scheme", "rounding", "bias"}, "the recipe")
         if "scheme" in settings and "rounding" not in settings and settings["scheme"] is not base.scheme:
             settings["rounding"] = ""
         return replace(base, rules=(*rules, *base.rules), **settings)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{name}: not TOML: {error}") from None
     except UsageError as error:
         raise UsageError(f"{name}: {error.message}", error.hint) from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError; so is a number too long
+        raise UsageError(f"{name}: not TOML: {error}") from None
+
+
+def _base(value: Any) -> Recipe:
+    if value not in presets():
+        raise UsageError(f"extends is {value!r}, which is no preset", f"presets are {', '.join(presets())}")
+    return load_recipe(value)
+
+
+def _rules(value: Any) -> tuple[Rule, ...]:
+    if not isinstance(value, list):
+        raise UsageError("rules is no list of tables", "write [[rules]] above each rule")
+    return tuple(_rule(item, f"rule {number}") for number, item in enumerate(value, 1))
 
 
 def _rule(item: Any, where: str) -> Rule:
@@ -329,13 +340,13 @@ def _rounding(value: Any, where: str) -> str:
 def _scope(value: Any, where: str) -> str:
     try:
         re.compile(value)
-    except (re.error, TypeError) as error:
+    except (re.error, TypeError, OverflowError, RecursionError) as error:
         raise UsageError(f"{where} is {value!r}, which is no regular expression: {error}") from None
     return str(value)
 
 
 def _operator(value: Any, where: str) -> str:
-    if value not in STOCK_OPTIONS:
+    if not isinstance(value, str) or value not in STOCK_OPTIONS:
         raise UsageError(f"{where} is {value!r}", f"operators that nest are {', '.join(STOCK_OPTIONS)}")
     return str(value)
 

@@ -55,6 +55,9 @@ STOCK_OPTIONS: dict[str, dict[str, Any]] = {
 #: The axis of the filter that counts output channels.
 CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 
+#: Dimensions of the filter.
+FILTER_RANK = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "FULLY_CONNECTED": 2}
+
 #: Options of every nested operator.
 _OWN_OPTIONS = ("filter_shape", "levels", "model_levels", "requantization", "scheme", "version")
 
@@ -448,10 +451,9 @@ def _in_range(name: str, value: int, where: str) -> int:
 
 
 def _check_tensors(nested: NestedOperator, tensors: Sequence[Tensor], where: str) -> None:
-    rank = 2 if nested.stock == "FULLY_CONNECTED" else 4
     shape = nested.filter_shape
     if (
-        len(shape) != rank
+        len(shape) != FILTER_RANK[nested.stock]
         or any(not 0 < dimension <= MAX_DIMENSION for dimension in shape)
         or nested.weights > MAX_WEIGHTS
     ):

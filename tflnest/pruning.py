@@ -5,11 +5,13 @@ Edits of a model (folding, quantization, nesting) leave things behind that would
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tflnest.model import metadata_buffer
+from tflnest.model import metadata_buffer, set_metadata
 
 #: Metadata of the arena planner, which counts the tensors of the first subgraph by position.
 OFFLINE_PLAN = "OfflineMemoryAllocation"
@@ -65,19 +67,29 @@ def _prune_tensors(tree: Any, subgraph: Any, index: int) -> list[int]:
     return order
 
 
-def _renumber_offline_plan(tree: Any, order: list[int]) -> None:
-    """Keep the planner's int32 words {version, subgraphs, tensors, one offset per tensor} in step."""
+def offline_plan(tree: Any) -> NDArray[np.int32] | None:
+    """The planner's words {version, subgraphs, tensors, one offset per tensor}; None where there is no plan."""
     buffer = metadata_buffer(tree, OFFLINE_PLAN)
-    if buffer is None or tree.buffers[buffer].data is None:
-        return
-    raw = np.asarray(tree.buffers[buffer].data, dtype=np.uint8)
-    if raw.size < 12 or raw.size % 4:
-        return
-    words = raw.view("<i4")
-    offsets = words[3:]
-    moved = [offsets[old] if old < offsets.size else -1 for old in order]
-    renewed = np.array([words[0], words[1], len(moved), *moved], dtype="<i4")
-    tree.buffers[buffer].data = renewed.view(np.uint8)
+    data = None if buffer is None else tree.buffers[buffer].data
+    if data is None or isinstance(data, int) or len(data) < 12 or len(data) % 4:
+        return None
+    return np.ascontiguousarray(data, dtype=np.uint8).view("<i4")
+
+
+def set_offline_offsets(tree: Any, offsets: Sequence[int]) -> None:
+    """Replace the offsets of an offline plan that is there."""
+    words = offline_plan(tree)
+    if words is not None:
+        renewed = np.array([words[0], words[1], len(offsets), *offsets], dtype="<i4")
+        set_metadata(tree, OFFLINE_PLAN, renewed.tobytes())
+
+
+def _renumber_offline_plan(tree: Any, order: list[int]) -> None:
+    """Keep the planner's offsets in step with the tensors."""
+    words = offline_plan(tree)
+    if words is not None:
+        offsets = words[3:].tolist()
+        set_offline_offsets(tree, [offsets[old] if old < len(offsets) else -1 for old in order])
 
 
 def prune_buffers(tree: Any) -> dict[int, int]:
