@@ -2,7 +2,8 @@
 
 A nested file stores what a device needs, the integer multiplier and shift of every output channel, and drops
 the filter's scales. Scales are float32 (24 bits of precision) and multipliers have 31 bits, so the scale can
-be computed back exactly; `materialize` and the stock kernels need it.
+be computed back: exactly, or where the product of scales is rounded first, up to a neighbour that gives the
+same multiplier. `materialize` and the stock kernels need it.
 """
 
 from __future__ import annotations
