@@ -13,8 +13,11 @@ from tflnest.errors import FormatError, UnsupportedError
 from tflnest.graph import Operator, Subgraph, Tensor
 from tflnest.kernels.registry import Kernel
 
-#: Bytes of the largest activation that is computed.
+#: Bytes of all activations together; they keep their values between invokes.
 MAX_ACTIVATION_BYTES = 1 << 30
+
+#: Bytes of all constants, counted for every operator that reads them: kernels keep copies in their own form.
+MAX_CONSTANT_BYTES = 1 << 28
 
 #: Bytes of activations that a batched run keeps per operator; it decides how many samples go together.
 BATCH_BYTES = 8 << 20
@@ -85,7 +88,9 @@ class Program:
             all(kernel.batchable for kernel in self._kernels)
             and all(self.tensors[index].shape[:1] == (1,) for index in tensors)
             and all(index in written for index in self.subgraph.outputs)
-            and not any(self.tensors[index].is_variable for step in self.steps for index in step.inputs if index >= 0)
+            and not any(
+                self.tensors[index].is_variable for step in self.steps for index in step.inputs if index >= 0
+            )
         )
 
     @property
@@ -93,7 +98,11 @@ class Program:
         """How many samples a batched run should take at a time."""
         largest = max(
             (
-                sum(self.tensors[i].bytes for i in (*step.inputs, *step.outputs) if i >= 0 and not self._constant(i))
+                sum(
+                    self.tensors[i].bytes
+                    for i in (*step.inputs, *step.outputs)
+                    if i >= 0 and not self._constant(i)
+                )
                 for step in self.steps
             ),
             default=1,
@@ -166,7 +175,9 @@ class Program:
 
     def _steps(self, operators: Sequence[Operator]) -> tuple[Step, ...]:
         last_use = {index: number for number, operator in enumerate(operators) for index in operator.outputs}
-        last_use.update({index: number for number, operator in enumerate(operators) for index in operator.inputs})
+        last_use.update(
+            {index: number for number, operator in enumerate(operators) for index in operator.inputs}
+        )
         finished: dict[int, list[int]] = {}
         for index, number in last_use.items():
             if not self._constant(index) and index not in self.subgraph.outputs:
@@ -193,17 +204,29 @@ class Program:
 
 
 def check_sizes(subgraph: Subgraph) -> None:
-    """Refuse tensors that would take too much memory.
+    """Refuse models that would take too much memory.
 
     Raises:
-        UnsupportedError: One activation exceeds `MAX_ACTIVATION_BYTES`.
+        UnsupportedError: The activations exceed `MAX_ACTIVATION_BYTES`, or the constants `MAX_CONSTANT_BYTES`.
     """
-    for tensor in subgraph.tensors:
-        if tensor.data is None and tensor.bytes > MAX_ACTIVATION_BYTES:
-            raise UnsupportedError(
-                f"tensor {tensor.label} of shape {list(tensor.shape)} takes {tensor.bytes:,} bytes; "
-                f"up to {MAX_ACTIVATION_BYTES:,} are supported"
-            )
+    tensors = subgraph.tensors
+    activations = sum(tensor.bytes for tensor in tensors if tensor.data is None)
+    if activations > MAX_ACTIVATION_BYTES:
+        largest = max((tensor for tensor in tensors if tensor.data is None), key=lambda tensor: tensor.bytes)
+        raise UnsupportedError(
+            f"the activations take {activations:,} bytes, the largest is tensor {largest.label} of shape "
+            f"{list(largest.shape)}; up to {MAX_ACTIVATION_BYTES:,} are supported"
+        )
+    constants = sum(
+        tensors[index].bytes
+        for operator in subgraph.operators
+        for index in operator.inputs
+        if index >= 0 and tensors[index].data is not None
+    )
+    if constants > MAX_CONSTANT_BYTES:
+        raise UnsupportedError(
+            f"the operators read constants of {constants:,} bytes, up to {MAX_CONSTANT_BYTES:,} are supported"
+        )
 
 
 def check_dataflow(subgraph: Subgraph) -> None:
@@ -230,4 +253,6 @@ def check_dataflow(subgraph: Subgraph) -> None:
             known.add(index)
     for index in subgraph.outputs:
         if index not in known:
-            raise FormatError(f"no operator writes the model's output, tensor {subgraph.tensors[index].label}")
+            raise FormatError(
+                f"no operator writes the model's output, tensor {subgraph.tensors[index].label}"
+            )

@@ -6,17 +6,21 @@ toolchains that want a plain `.tflite`.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
 
 from tflnest import container
-from tflnest.errors import UsageError
-from tflnest.graph import Tensor
+from tflnest.errors import UnsupportedError, UsageError
+from tflnest.graph import Quantization, Tensor
 from tflnest.model import Model, add_buffer, opcode_index
-from tflnest.nested import NestedOperator, StockForm, nested_operators
+from tflnest.nested import NestedOperator, StockForm, is_nested, nested_operators
 from tflnest.pruning import prune
 from tflnest.schema import enum_value, schema
+
+#: Weights of all nested operators together that are decoded; shared planes must not multiply without end.
+MAX_WEIGHTS = 1 << 28
 
 OPTIONS_TABLES = {
     "CONV_2D": "Conv2DOptions",
@@ -51,6 +55,7 @@ def materialize(source: Model, level: int | None = None) -> Model:
 
     Raises:
         UsageError: The model is not nested, or has no such level.
+        UnsupportedError: Its filters have more than `MAX_WEIGHTS` weights.
     """
     directory = source.directory
     if directory is None:
@@ -60,14 +65,17 @@ def materialize(source: Model, level: int | None = None) -> Model:
     if level not in directory.levels:
         raise UsageError(f"the model has no level {level}, it has {', '.join(map(str, directory.levels))}")
     model_level = directory.levels.index(level)
+    operators = nested_operators(source.graph)
+    weights = sum(nested.weights for _, nested in operators)
+    if weights > MAX_WEIGHTS:
+        raise UnsupportedError(
+            f"the nested filters have {weights:,} weights, up to {MAX_WEIGHTS:,} are supported"
+        )
     model = source.copy()
-    forms = []
-    for subgraph, nested in nested_operators(source.graph):
+    writer = _Writer(model)
+    for subgraph, nested in operators:
         form = nested.stock_form(subgraph, nested.level_at(model_level), _file_data)
-        forms.append((model.tree.subgraphs[subgraph.index], nested, form))
-    claimed: dict[tuple[int, int], bytes] = {}
-    for tree_subgraph, nested, form in forms:
-        _replace(model.tree, tree_subgraph, nested, form, claimed)
+        writer.replace(subgraph.index, nested, form)
     kept = [entry for entry in model.tree.metadata if _name(entry) != container.METADATA_NAME]
     model.tree.metadata = kept or None
     prune(model.tree)
@@ -83,44 +91,71 @@ def _name(entry: Any) -> str:
     return entry.name.decode("utf-8", errors="replace") if isinstance(entry.name, bytes) else entry.name or ""
 
 
-def _replace(
-    tree: Any, subgraph: Any, nested: NestedOperator, form: StockForm, claimed: dict[tuple[int, int], bytes]
-) -> None:
-    """Turn one nested operator of the tree into the stock operator."""
-    operator = subgraph.operators[nested.operator.index]
-    filter_index = _place(tree, subgraph, form.filter, claimed)
-    bias_index = _place(tree, subgraph, form.bias, claimed)
-    operator.opcodeIndex = opcode_index(tree, nested.stock, nested.stock_version)
-    operator.inputs = [nested.operator.inputs[0], filter_index, bias_index]
-    table = OPTIONS_TABLES[nested.stock]
-    options = getattr(schema(), f"{table}T")()
-    for name, value in nested.options.items():
-        number = enum_value(_ENUMS[name], value) if name in _ENUMS else value
-        setattr(options, _ATTRIBUTES[name], bool(number) if name == "keep_num_dims" else number)
-    operator.builtinOptionsType = enum_value("BuiltinOptions", table)
-    operator.builtinOptions = options
-    operator.customOptions = None
+class _Writer:
+    """Turns nested operators of a tree into stock ones.
 
+    A filter or bias goes to the tensor that it came from, unless another operator reads something else there.
 
-def _place(tree: Any, subgraph: Any, tensor: Tensor, claimed: dict[tuple[int, int], bytes]) -> int:
-    """Store a constant in the tensor that it came from, or in a new one where another operator took that."""
-    assert tensor.data is not None and tensor.quantization is not None
-    quantization = tensor.quantization
-    content = tensor.data.tobytes() + quantization.scale.tobytes()
-    key = (id(subgraph), tensor.index)
-    if claimed.setdefault(key, content) == content:
-        index = tensor.index
-    else:
-        subgraph.tensors.append(schema().TensorT())
-        index = len(subgraph.tensors) - 1
-    item = subgraph.tensors[index]
-    item.name = tensor.name
-    item.shape = list(tensor.shape)
-    item.shapeSignature = None
-    item.type = enum_value("TensorType", tensor.type)
-    item.buffer = add_buffer(tree, tensor.data)
-    item.quantization = schema().QuantizationParametersT()
-    item.quantization.scale = quantization.scale.astype(np.float32)
-    item.quantization.zeroPoint = quantization.zero_point.astype(np.int64)
-    item.quantization.quantizedDimension = quantization.axis
-    return index
+    Args:
+        model: The nested model, which is edited.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._tree = model.tree
+        self._claimed: dict[tuple[int, int], bytes] = {}
+        self._placed: dict[tuple[int, int, bytes], int] = {}
+        for subgraph in model.graph.subgraphs:
+            foreign = {*subgraph.inputs, *subgraph.outputs}
+            foreign.update(
+                index
+                for operator in subgraph.operators
+                if not is_nested(operator)
+                for index in (*operator.inputs, *operator.outputs)
+            )
+            self._claimed.update({(subgraph.index, index): b"" for index in foreign})
+
+    def replace(self, subgraph: int, nested: NestedOperator, form: StockForm) -> None:
+        """Turn one nested operator into the stock operator."""
+        operator = self._tree.subgraphs[subgraph].operators[nested.operator.index]
+        filter_index = self._place(subgraph, form.filter)
+        bias_index = self._place(subgraph, form.bias)
+        operator.opcodeIndex = opcode_index(self._tree, nested.stock, nested.stock_version)
+        operator.inputs = [nested.operator.inputs[0], filter_index, bias_index]
+        table = OPTIONS_TABLES[nested.stock]
+        options = getattr(schema(), f"{table}T")()
+        for name, value in nested.options.items():
+            number = enum_value(_ENUMS[name], value) if name in _ENUMS else value
+            setattr(options, _ATTRIBUTES[name], bool(number) if name == "keep_num_dims" else number)
+        operator.builtinOptionsType = enum_value("BuiltinOptions", table)
+        operator.builtinOptions = options
+        operator.customOptions = None
+
+    def _place(self, subgraph: int, tensor: Tensor) -> int:
+        """Store a constant once; returns the index of its tensor."""
+        assert tensor.data is not None and tensor.quantization is not None
+        quantization = tensor.quantization
+        digest = hashlib.sha256(tensor.data.tobytes())
+        digest.update(repr(tensor.shape).encode() + quantization.scale.tobytes())
+        content = digest.digest()
+        key = (subgraph, tensor.index, content)
+        if key not in self._placed:
+            tensors = self._tree.subgraphs[subgraph].tensors
+            if self._claimed.setdefault(key[:2], content) == content:
+                self._placed[key] = tensor.index
+            else:
+                tensors.append(schema().TensorT())
+                self._placed[key] = len(tensors) - 1
+            self._fill(tensors[self._placed[key]], tensor, quantization)
+        return self._placed[key]
+
+    def _fill(self, item: Any, tensor: Tensor, quantization: Quantization) -> None:
+        assert tensor.data is not None
+        item.name = tensor.name
+        item.shape = list(tensor.shape)
+        item.shapeSignature = None
+        item.type = enum_value("TensorType", tensor.type)
+        item.buffer = add_buffer(self._tree, tensor.data)
+        item.quantization = schema().QuantizationParametersT()
+        item.quantization.scale = quantization.scale.astype(np.float32)
+        item.quantization.zeroPoint = quantization.zero_point.astype(np.int64)
+        item.quantization.quantizedDimension = quantization.axis

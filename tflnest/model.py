@@ -66,6 +66,7 @@ class Model:
         """
         try:
             tree = flatbuffer.read_tree(content)
+            _fill_lists(tree)
             model = cls(tree, content)
             model._inline_large_buffers(content)
             model._verify_directory(content)
@@ -150,6 +151,16 @@ class Model:
                     self.source = None
 
 
+def _fill_lists(tree: Any) -> None:
+    """Make absent vectors of objects empty ones, so that whoever edits the tree can iterate and append."""
+    tree.buffers = tree.buffers or [schema().BufferT()]
+    tree.operatorCodes = tree.operatorCodes or []
+    tree.subgraphs = tree.subgraphs or []
+    for subgraph in tree.subgraphs:
+        subgraph.tensors = subgraph.tensors or []
+        subgraph.operators = subgraph.operators or []
+
+
 class _Behind:
     """Reads what lies behind the flatbuffer; everything together may take what the file has."""
 
@@ -213,6 +224,8 @@ def _build_graph(tree: Any) -> Graph:
     opcodes = [_opcode_name(code, index) for index, code in enumerate(tree.operatorCodes or [])]
     if not tree.subgraphs:
         raise FormatError("the model has no subgraph")
+    for index in _ints(tree.metadataBuffer):
+        _check_index(index, len(buffers), "a metadata buffer", "buffers")
     subgraphs = tuple(
         _build_subgraph(index, sub, buffers, opcodes) for index, sub in enumerate(tree.subgraphs)
     )
@@ -402,9 +415,9 @@ def _build_operator(
     _check_index(item.opcodeIndex, len(opcodes), f"{where}: its operator code", "operator codes")
     name, version, is_custom = opcodes[item.opcodeIndex]
     inputs, outputs = _ints(item.inputs), _ints(item.outputs)
-    for tensor in inputs:
+    for tensor in (*inputs, *_ints(item.intermediates)):
         if tensor != -1:
-            _check_index(tensor, tensors, f"{where} ({name}): an input tensor", "tensors")
+            _check_index(tensor, tensors, f"{where} ({name}): an input or intermediate tensor", "tensors")
     for tensor in outputs:
         _check_index(tensor, tensors, f"{where} ({name}): an output tensor", "tensors")
     if is_custom:
