@@ -469,7 +469,7 @@ def _check_tensors(nested: NestedOperator, tensors: Sequence[Tensor], where: str
         _check_constant(tensors[multiplier], "INT32", per_tensor_allowed, "a multiplier", where)
         _check_constant(tensors[shift], "INT8", (tensors[multiplier].size,), "a shift", where)
     for index in (nested.operator.inputs[0], nested.operator.outputs[0]):
-        if tensors[index].type != "INT8" or tensors[index].quantization is None:
+        if tensors[index].type != "INT8" or not 0 < tensors[index].scale < math.inf:
             raise FormatError(f"{where}: tensor {tensors[index].label} is no quantized INT8 activation")
 
 

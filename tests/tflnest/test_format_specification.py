@@ -645,6 +645,13 @@ def _activation_without_scale(model: Model) -> None:
     model.tree.subgraphs[0].tensors[0].quantization = None
 
 
+def _activation_scale(value: float) -> Callable[[Model], None]:
+    def edit(model: Model) -> None:
+        model.tree.subgraphs[0].tensors[3].quantization.scale = [value]
+
+    return edit
+
+
 @pytest.mark.parametrize(
     "edit",
     [
@@ -663,6 +670,9 @@ def _activation_without_scale(model: Model) -> None:
         ),
         pytest.param(_type_of_plane, id="type of a plane"),
         pytest.param(_activation_without_scale, id="activation without scale"),
+        pytest.param(_activation_scale(0.0), id="scale 0"),
+        pytest.param(_activation_scale(float("nan")), id="scale NaN"),
+        pytest.param(_activation_scale(float("inf")), id="infinite scale"),
         pytest.param(_plane_too_high, id="a plane in too high a page"),
         pytest.param(_constant_in_no_page, id="a constant in no page"),
         pytest.param(_options(unheard_of=1), id="unknown option"),
