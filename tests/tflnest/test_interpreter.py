@@ -60,10 +60,6 @@ def invoked(interpreter: Interpreter, x: NDArray[np.int8]) -> NDArray[np.int8]:
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
-def without(details: dict, *keys: str) -> dict:
-    return {key: value for key, value in details.items() if key not in keys}
-
-
 def test_details_are_those_of_tf_lite() -> None:
     content = small_network()
     theirs = runtime().Interpreter(model_content=content)

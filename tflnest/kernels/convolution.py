@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tflnest.errors import FormatError
 from tflnest.kernels import quantized
+from tflnest.kernels.checks import input_tensor, malformed, output_tensor, require_arity, require_shape
 from tflnest.kernels.geometry import Window, blocks, dilations, image_size, load_patch, strides
 from tflnest.kernels.quantized import GEMM_BLOCK_ELEMENTS, Requantization, SumsOfProducts
 from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node, register
@@ -132,25 +132,27 @@ def prepare_conv_2d(node: Node) -> Kernel:
         UnsupportedError: Not int8.
         FormatError: The shapes contradict each other.
     """
-    source, weights = quantized.operand(node, 0, "input"), quantized.operand(node, 1, "filter")
-    output, options = quantized.single_output(node), node.operator.options
-    for tensor, name in ((source, "input"), (weights, "filter"), (output, "output")):
-        quantized.check_rank(node, tensor, 4, name)
-    for tensor, name in ((source, "input"), (output, "output")):
-        quantized.check_activation_tensor(node, tensor, name)
+    require_arity(node, range(2, 4))
+    source, weights, output = input_tensor(node, 0), input_tensor(node, 1), output_tensor(node)
+    options = node.operator.options
+    for tensor in (source, weights, output):
+        quantized.check_rank(node, tensor, 4)
+    quantized.check_activation(node, source)
+    quantized.check_activation(node, output)
     channels, height, width, depth = weights.shape
     scales = quantized.filter_scales(node, weights, channels)
-    quantized.check_bias(node, quantized.optional_operand(node, 2), channels)
+    quantized.check_bias(node, quantized.optional_input(node, 2), channels)
     groups = source.shape[3] // depth
     if groups * depth != source.shape[3] or channels % groups:
-        raise FormatError(
-            f"operator {node.operator.label}: {source.shape[3]} input channels, a filter of {depth} and "
-            f"{channels} output channels make no whole groups"
+        raise malformed(
+            node,
+            f"{source.shape[3]} input channels, a filter of {depth} and {channels} output channels make no "
+            "whole groups",
         )
     window = Window.sliding(
         options.get("padding", ""), (height, width), strides(options), dilations(options), image_size(source.shape)
     )
-    quantized.check_shape(node, output, (source.shape[0], *window.output, channels), "output")
+    require_shape(node, output, (source.shape[0], *window.output, channels))
     requantization = quantized.requantization(
         node, source, effective_scales(source.scale, scales, output.scale, rounded_product=False)
     )

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tflnest.errors import FormatError
 from tflnest.fixedpoint import Requantizer
 from tflnest.kernels import quantized
+from tflnest.kernels.checks import input_tensor, malformed, output_tensor, require_arity, require_shape
 from tflnest.kernels.convolution import convolution
 from tflnest.kernels.geometry import Window, blocks, dilations, image_size, load_patch, strides
 from tflnest.kernels.quantized import Requantization, exact_dtype
@@ -173,31 +173,31 @@ def prepare_depthwise_conv_2d(node: Node) -> Kernel:
         UnsupportedError: Not int8.
         FormatError: The shapes contradict each other.
     """
-    source, weights = quantized.operand(node, 0, "input"), quantized.operand(node, 1, "filter")
-    output, options = quantized.single_output(node), node.operator.options
-    for tensor, name in ((source, "input"), (weights, "filter"), (output, "output")):
-        quantized.check_rank(node, tensor, 4, name)
-    for tensor, name in ((source, "input"), (output, "output")):
-        quantized.check_activation_tensor(node, tensor, name)
+    require_arity(node, range(2, 4))
+    source, weights, output = input_tensor(node, 0), input_tensor(node, 1), output_tensor(node)
+    options = node.operator.options
+    for tensor in (source, weights, output):
+        quantized.check_rank(node, tensor, 4)
+    quantized.check_activation(node, source)
+    quantized.check_activation(node, output)
     leading, height, width, channels = weights.shape
     depth = source.shape[3]
     if leading != 1 or channels % depth:
-        raise FormatError(
-            f"operator {node.operator.label}: a filter of shape {list(weights.shape)} does not go with "
-            f"{depth} input channels"
+        raise malformed(
+            node, f"a filter of shape {list(weights.shape)} does not go with {depth} input channels"
         )
     multiplier = int(options.get("depth_multiplier", 0)) or channels // depth
     if multiplier * depth != channels:
-        raise FormatError(
-            f"operator {node.operator.label}: depth multiplier {multiplier} times {depth} input channels "
-            f"is not the filter's {channels}"
+        raise malformed(
+            node,
+            f"depth multiplier {multiplier} times {depth} input channels is not the filter's {channels}",
         )
     scales = quantized.filter_scales(node, weights, channels)
-    quantized.check_bias(node, quantized.optional_operand(node, 2), channels)
+    quantized.check_bias(node, quantized.optional_input(node, 2), channels)
     window = Window.sliding(
         options.get("padding", ""), (height, width), strides(options), dilations(options), image_size(source.shape)
     )
-    quantized.check_shape(node, output, (source.shape[0], *window.output, channels), "output")
+    require_shape(node, output, (source.shape[0], *window.output, channels))
     requantization = quantized.requantization(
         node, source, effective_scales(source.scale, scales, output.scale, rounded_product=False)
     )

@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tflnest.errors import FormatError, UnsupportedError
 from tflnest.graph import Tensor
 from tflnest.kernels import quantized
+from tflnest.kernels.checks import (
+    input_tensor,
+    malformed,
+    output_tensor,
+    require_arity,
+    unsupported,
+    zero_point_of,
+)
 from tflnest.kernels.quantized import Requantization, SumsOfProducts
 from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node, register
 from tflnest.requantization import effective_scales
@@ -52,29 +59,28 @@ def fully_connected(
 
 def _check_bias_scale(node: Node, source: Tensor, weights: Tensor, output: Tensor) -> None:
     """With one filter scale TFLM refuses a bias whose scale is another one."""
-    bias = quantized.optional_operand(node, 2)
+    bias = quantized.optional_input(node, 2)
     if bias is None or (weights.quantization is not None and weights.quantization.per_channel):
         return
-    difference = abs(source.scale * weights.scale - bias.scale)
-    if difference / output.scale > BIAS_SCALE_TOLERANCE:
-        raise UnsupportedError(
-            f"operator {node.operator.label}: the scale of its bias is {bias.scale:.6g}, and that of the input "
-            f"times that of the filter {source.scale * weights.scale:.6g}; TFLM refuses such a layer"
+    product = source.scale * weights.scale
+    if abs(product - bias.scale) / output.scale > BIAS_SCALE_TOLERANCE:
+        raise unsupported(
+            node,
+            f"the scale of its bias is {bias.scale:.6g}, and that of the input times that of the filter "
+            f"{product:.6g}; TFLM refuses such a layer",
         )
 
 
 def _check_shapes(node: Node, source: Tensor, weights: Tensor, output: Tensor) -> None:
     outputs, inputs = weights.shape
     if not source.shape or source.size == 0 or source.size % inputs:
-        raise FormatError(
-            f"operator {node.operator.label}: its input has shape {list(source.shape)}, "
-            f"which {inputs} inputs per row do not divide"
+        raise malformed(
+            node, f"its input has shape {list(source.shape)}, which {inputs} inputs per row do not divide"
         )
     rows = source.size // inputs
     if not output.shape or output.shape[-1] != outputs or output.size != rows * outputs:
-        raise FormatError(
-            f"operator {node.operator.label}: its output has shape {list(output.shape)}; "
-            f"{rows} rows of {outputs} are expected"
+        raise malformed(
+            node, f"its output has shape {list(output.shape)}; {rows} rows of {outputs} are expected"
         )
 
 
@@ -86,22 +92,22 @@ def prepare_fully_connected(node: Node) -> Kernel:
         UnsupportedError: Not int8, shuffled weights, or scales that TFLM refuses.
         FormatError: The shapes contradict each other.
     """
-    source, weights = quantized.operand(node, 0, "input"), quantized.operand(node, 1, "filter")
-    output = quantized.single_output(node)
-    quantized.check_rank(node, weights, 2, "filter")
-    for tensor, name in ((source, "input"), (output, "output")):
-        quantized.check_activation_tensor(node, tensor, name)
+    require_arity(node, range(2, 4))
+    source, weights, output = input_tensor(node, 0), input_tensor(node, 1), output_tensor(node)
+    quantized.check_rank(node, weights, 2)
+    quantized.check_activation(node, source)
+    quantized.check_activation(node, output)
     if node.operator.options.get("weights_format", 0):
-        raise UnsupportedError(f"operator {node.operator.label}: shuffled weights are not supported")
+        raise unsupported(node, "shuffled weights")
     scales = quantized.filter_scales(node, weights, weights.shape[0])
     _check_shapes(node, source, weights, output)
-    quantized.check_bias(node, quantized.optional_operand(node, 2), weights.shape[0])
+    quantized.check_bias(node, quantized.optional_input(node, 2), weights.shape[0])
     _check_bias_scale(node, source, weights, output)
     per_channel = scales.size > 1
     requantization = quantized.requantization(
         node, source, effective_scales(source.scale, scales, output.scale, rounded_product=not per_channel)
     )
-    filter_zero_point = 0 if per_channel else quantized.int8_zero_point(node, weights, "filter")
+    filter_zero_point = 0 if per_channel else zero_point_of(node, weights)
 
     def core(values: NDArray[Any], bias: NDArray[Any] | None) -> Evaluate:
         return fully_connected(

@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tflnest.errors import FormatError, UnsupportedError
 from tflnest.fixedpoint import Requantizer, Rounding, activation_range, quantize_multipliers
 from tflnest.graph import Tensor
+from tflnest.kernels.checks import (
+    fused_activation,
+    input_tensor,
+    malformed,
+    output_tensor,
+    require_type,
+    scale_of,
+    zero_point_of,
+)
 from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node
 from tflnest.kernels.workspace import BLOCK_ELEMENTS, scratch
 
@@ -163,96 +171,29 @@ def activation(arrays: Arrays) -> NDArray[Any]:
 # ------------------------------------------------------------------------------------------------- checks
 
 
-def operand(node: Node, position: int, name: str) -> Tensor:
-    """An input that must be there.
-
-    Raises:
-        FormatError: The operator has no such input.
-    """
-    tensor = node.inputs[position] if position < len(node.inputs) else None
-    if tensor is None:
-        raise FormatError(f"operator {node.operator.label} has no {name} (input {position})")
-    return tensor
-
-
-def optional_operand(node: Node, position: int) -> Tensor | None:
-    """An input that may be absent."""
-    return node.inputs[position] if position < len(node.inputs) else None
-
-
-def single_output(node: Node) -> Tensor:
-    """The one output.
-
-    Raises:
-        FormatError: There is none, or more than one.
-    """
-    if len(node.outputs) != 1:
-        raise FormatError(f"operator {node.operator.label} has {len(node.outputs)} outputs instead of 1")
-    return node.outputs[0]
-
-
-def check_rank(node: Node, tensor: Tensor, rank: int, name: str) -> None:
+def check_rank(node: Node, tensor: Tensor, rank: int) -> None:
     """Raise FormatError unless a tensor has so many dimensions, none of them 0."""
     if len(tensor.shape) != rank or 0 in tensor.shape:
-        raise FormatError(
-            f"operator {node.operator.label}: its {name}, tensor {tensor.label}, has shape {list(tensor.shape)}; "
-            f"{rank} dimensions are expected, none of them 0"
+        raise malformed(
+            node,
+            f"tensor {tensor.label} has shape {list(tensor.shape)}; {rank} dimensions are expected, none of them 0",
         )
 
 
-def check_type(node: Node, tensor: Tensor, expected: str, name: str) -> None:
-    """Raise UnsupportedError unless a tensor has this type."""
-    if tensor.type != expected:
-        raise UnsupportedError(
-            f"operator {node.operator.label}: its {name}, tensor {tensor.label}, is {tensor.type}; "
-            f"only {expected} is supported"
-        )
-
-
-def check_shape(node: Node, tensor: Tensor, expected: tuple[int, ...], name: str) -> None:
-    """Raise FormatError unless a tensor has this shape."""
-    if tensor.shape != expected:
-        raise FormatError(
-            f"operator {node.operator.label}: its {name}, tensor {tensor.label}, has shape {list(tensor.shape)}; "
-            f"{list(expected)} follows from the other tensors"
-        )
-
-
-def check_activation_tensor(node: Node, tensor: Tensor, name: str) -> None:
+def check_activation(node: Node, tensor: Tensor) -> None:
     """Raise unless a tensor is int8 with one sane scale and zero point."""
-    check_type(node, tensor, "INT8", name)
-    quantization = tensor.quantization
-    if quantization is None:
-        raise UnsupportedError(
-            f"operator {node.operator.label}: its {name}, tensor {tensor.label}, is not quantized (no scale)"
-        )
-    scale = float(quantization.scale[0])
-    if not (np.isfinite(scale) and scale > 0.0):
-        raise FormatError(
-            f"operator {node.operator.label}: its {name}, tensor {tensor.label}, has scale {scale}; "
-            "a scale must be a positive number"
-        )
-    int8_zero_point(node, tensor, name)
-
-
-def int8_zero_point(node: Node, tensor: Tensor, name: str) -> int:
-    """The zero point of a tensor, checked to be one that an int8 can be."""
-    if not INT8_MIN <= tensor.zero_point <= INT8_MAX:
-        raise FormatError(
-            f"operator {node.operator.label}: its {name}, tensor {tensor.label}, has zero point "
-            f"{tensor.zero_point}, which an int8 cannot be"
-        )
-    return tensor.zero_point
+    require_type(node, tensor, ("INT8",))
+    scale_of(node, tensor)
+    zero_point_of(node, tensor)
 
 
 def check_bias(node: Node, bias: Tensor | None, channels: int) -> None:
     """Raise unless a bias is absent or has one int32 per channel."""
     if bias is not None:
-        check_type(node, bias, "INT32", "bias")
+        require_type(node, bias, ("INT32",))
         if bias.size != channels:
-            raise FormatError(
-                f"operator {node.operator.label}: its bias, tensor {bias.label}, has {bias.size} values "
-                f"for {channels} output channels"
+            raise malformed(
+                node, f"its bias, tensor {bias.label}, has {bias.size} values for {channels} output channels"
             )
 
 
@@ -260,29 +201,28 @@ def filter_scales(node: Node, weights: Tensor, channels: int) -> NDArray[np.floa
     """Scales of a filter: one, or one per output channel.
 
     Raises:
-        UnsupportedError: The filter has no scale.
-        FormatError: Their number is neither, or one is negative, infinite or NaN.
+        UnsupportedError: The filter is not int8.
+        FormatError: It has no scale, not as many as channels, or one that is negative, infinite or NaN.
     """
-    check_type(node, weights, "INT8", "filter")
+    require_type(node, weights, ("INT8",))
+    filter_name = f"its filter, tensor {weights.label},"
     if weights.quantization is None:
-        raise UnsupportedError(
-            f"operator {node.operator.label}: its filter, tensor {weights.label}, is not quantized (no scale)"
-        )
+        raise malformed(node, f"{filter_name} has no scale")
     scales = weights.quantization.scale
     if scales.size not in (1, channels):
-        raise FormatError(
-            f"operator {node.operator.label}: its filter, tensor {weights.label}, has {scales.size} scales "
-            f"for {channels} output channels"
-        )
+        raise malformed(node, f"{filter_name} has {scales.size} scales for {channels} output channels")
     if not np.all(np.isfinite(scales) & (scales >= 0.0)):
-        raise FormatError(
-            f"operator {node.operator.label}: its filter, tensor {weights.label}, has a scale that is negative, "
-            "infinite or not a number"
-        )
+        raise malformed(node, f"{filter_name} has a scale that is negative, infinite or not a number")
     return scales
 
 
 # ---------------------------------------------------------------------------------------------- assembling
+
+
+def optional_input(node: Node, position: int) -> Tensor | None:
+    """An input that may be absent."""
+    return node.inputs[position] if position < len(node.inputs) else None
+
 
 
 def requantization(node: Node, source: Tensor, real: NDArray[np.float64]) -> Requantization:
@@ -293,11 +233,9 @@ def requantization(node: Node, source: Tensor, real: NDArray[np.float64]) -> Req
         source: Its activation input.
         real: Factors from accumulator to output, shape (1,) or (channels,).
     """
-    output = single_output(node)
+    output = output_tensor(node)
     multiplier, shift = quantize_multipliers(real)
-    low, high = activation_range(
-        node.operator.options.get("fused_activation_function"), output.scale, output.zero_point
-    )
+    low, high = activation_range(fused_activation(node), output.scale, output.zero_point)
     return Requantization(multiplier, shift, source.zero_point, output.zero_point, low, high, node.rounding)
 
 
@@ -318,7 +256,7 @@ def kernel_with_weights(
         weights: Which input is the filter.
         bias: Which input is the bias; it may be absent.
     """
-    filter_tensor, bias_tensor = operand(node, weights, "filter"), optional_operand(node, bias)
+    filter_tensor, bias_tensor = input_tensor(node, weights), optional_input(node, bias)
     addend = None if bias_tensor is None else bias_tensor.data
     if filter_tensor.data is not None and (bias_tensor is None or addend is not None):
         constant = core(filter_tensor.data, None if addend is None else addend.reshape(-1))

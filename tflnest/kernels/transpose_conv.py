@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tflnest.errors import FormatError
 from tflnest.kernels import quantized
+from tflnest.kernels.checks import input_tensor, malformed, output_tensor, require_arity
 from tflnest.kernels.geometry import Window, image_size, strides
 from tflnest.kernels.quantized import Requantization, exact_dtype
 from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node, register
@@ -85,19 +85,21 @@ def prepare_transpose_conv(node: Node) -> Kernel:
         UnsupportedError: Not int8.
         FormatError: The shapes contradict each other.
     """
-    weights, source = quantized.operand(node, 1, "filter"), quantized.operand(node, 2, "input")
-    output, options = quantized.single_output(node), node.operator.options
-    for tensor, name in ((source, "input"), (weights, "filter"), (output, "output")):
-        quantized.check_rank(node, tensor, 4, name)
-    for tensor, name in ((source, "input"), (output, "output")):
-        quantized.check_activation_tensor(node, tensor, name)
+    require_arity(node, range(3, 5))
+    weights, source, output = input_tensor(node, 1), input_tensor(node, 2), output_tensor(node)
+    options = node.operator.options
+    for tensor in (source, weights, output):
+        quantized.check_rank(node, tensor, 4)
+    quantized.check_activation(node, source)
+    quantized.check_activation(node, output)
     channels, height, width, depth = weights.shape
-    quantized.check_bias(node, quantized.optional_operand(node, 3), channels)
+    quantized.check_bias(node, quantized.optional_input(node, 3), channels)
     scales = quantized.filter_scales(node, weights, channels)
     if (source.shape[0], source.shape[3], channels) != (output.shape[0], depth, output.shape[3]):
-        raise FormatError(
-            f"operator {node.operator.label}: input {list(source.shape)}, filter {list(weights.shape)} and "
-            f"output {list(output.shape)} do not go together"
+        raise malformed(
+            node,
+            f"input {list(source.shape)}, filter {list(weights.shape)} and output {list(output.shape)} "
+            "do not go together",
         )
     window = Window.sliding(
         options.get("padding", ""), (height, width), strides(options), (1, 1), image_size(output.shape)
