@@ -76,8 +76,10 @@ class Script:
         tail = arena_bytes
         for step in self.steps:
             if step.kind == "persist":
+                # TFLM itself checks against the head alone, and lets what it writes here destroy its own
+                # temporary objects; it then fails a little later.
                 tail = (tail - step.size) // step.alignment * step.alignment
-                if tail < head:
+                if tail < temp:
                     return False
             elif step.kind == "temp":
                 temp = align_up(temp, step.alignment) + step.size

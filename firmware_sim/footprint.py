@@ -299,6 +299,10 @@ def _mirror_pad(operator: Operator, subgraph: Subgraph) -> Iterator[Ask]:
     yield Ask("scratch", 4 * rank)
 
 
+def _axis_of_split(operator: Operator, _subgraph: Subgraph) -> Iterator[Ask]:
+    yield from _temps((_at(operator.inputs, 0 if operator.name == "SPLIT" else 2),))
+
+
 def _nothing(_operator: Operator, _subgraph: Subgraph) -> Iterator[Ask]:
     yield from ()
 
@@ -316,6 +320,8 @@ _RULES: dict[str, Callable[[Operator, Subgraph], Iterator[Ask]]] = {
     "SOFTMAX": _softmax,
     "SVDF": _svdf,
     "MIRROR_PAD": _mirror_pad,
+    "SPLIT": _axis_of_split,
+    "SPLIT_V": _axis_of_split,
     "MAXIMUM": _nothing,
     "MINIMUM": _nothing,
     "PACK": _nothing,

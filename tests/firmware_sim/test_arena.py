@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -204,12 +205,21 @@ def test_equals_the_wheel_on_every_operator(operator_models, operator_arenas, na
         assert plan.unknown_kernels == ()
 
 
-@pytest.mark.parametrize("name", ["CONV_2D", "MEAN", "FULLY_CONNECTED per channel"])
+@pytest.mark.parametrize("name", ["CONV_2D", "MEAN", "SPLIT", "PAD"])
 def test_minimum_is_the_smallest_arena_that_the_wheel_takes(operator_models, name):
     require_wheel()
     minimum = plan_arena(Model.load(operator_models[name, 1]), X86_64).minimum_bytes
     assert fits(operator_models[name, 1], minimum)
     assert not fits(operator_models[name, 1], minimum - 1)
+
+
+def test_minimum_does_not_count_on_harmless_corruption(operator_models):
+    """Per-channel FULLY_CONNECTED writes over a temporary array that nothing reads again; we do not rely on it."""
+    require_wheel()
+    path = operator_models["FULLY_CONNECTED per channel", 1]
+    minimum = plan_arena(Model.load(path), X86_64).minimum_bytes
+    assert fits(path, minimum)
+    assert not fits(path, minimum - 32)
 
 
 def test_many_channels_make_preparing_the_bottleneck(tmp_path):
@@ -264,9 +274,7 @@ def test_lifetimes_and_live_bytes():
     assert [(buffer.size, buffer.first, buffer.last) for buffer in plan.buffers] == [
         (size, max(step, 0), step + 1) if step < 6 else (size, 6, 6) for step, size in enumerate(sizes)
     ]
-    assert [row.live_bytes for row in plan.operators] == [
-        a + b for a, b in zip(sizes, sizes[1:], strict=False)
-    ]
+    assert [row.live_bytes for row in plan.operators] == [a + b for a, b in pairwise(sizes)]
     assert plan.peak is not None
     assert plan.peak.index == 0
     assert plan.head_bytes == sizes[0] + sizes[1]
