@@ -421,7 +421,9 @@ def read_operator(
 def check_tensors(view: OperatorView) -> None:
     """The table of 6.2."""
     for tensor in (view.activation, view.output):
-        require(tensor.type == INT8 and len(tensor.scales) >= 1 and 0 < tensor.scales[0] < math.inf, "activation")
+        require(
+            tensor.type == INT8 and len(tensor.scales) >= 1 and 0 < tensor.scales[0] < math.inf, "activation"
+        )
     expected: list[tuple[TensorView, int, int]] = []
     count = math.prod(view.filter_shape)
     for own in range(len(view.levels)):
