@@ -22,13 +22,17 @@ from firmware_sim.footprint import is_known, prepare
 from firmware_sim.lifetimes import Lifetimes, lifetimes
 from firmware_sim.planner import ONLINE, Request, plan_offsets
 from firmware_sim.target import CORTEX_M, Target, align_up
-from tflnest.errors import FormatError
+from tflnest.errors import FormatError, UnsupportedError
 from tflnest.graph import Graph, Operator, Subgraph
 from tflnest.model import Model
 from tflnest.nested import NestedOperator, is_nested, parse
 
 #: Metadata entry with offsets that were planned ahead of time.
 OFFLINE_PLAN = "OfflineMemoryAllocation"
+#: Most buffers that are planned; the time that planning takes grows with their square.
+MAX_BUFFERS = 8192
+#: Rounds in which tiles that do not fit are made smaller, before all of them are.
+_TILE_ROUNDS = 8
 #: Output channels that a nested kernel can decode at once, best first.
 TILE_CHANNELS = (16, 8, 4)
 
@@ -156,12 +160,17 @@ def plan_arena(model: Model, target: Target = CORTEX_M) -> ArenaPlan:
 
     Raises:
         FormatError: The offline plan or the control flow of the file makes no sense.
+        UnsupportedError: There are more than `MAX_BUFFERS` buffers.
     """
     graph = model.graph
     times = lifetimes(graph)
     fixed = _offline_offsets(graph)
     buffers, requests = _collect(graph, times, fixed)
     nested = _nested(graph, times)
+    if len(buffers) + len(nested) > MAX_BUFFERS:
+        raise UnsupportedError(
+            f"the model has {len(buffers) + len(nested):,} buffers, at most {MAX_BUFFERS:,} are planned"
+        )
     tiles = _choose_tiles(buffers, nested)
     buffers, requests = _add_tiles(graph, buffers, requests, nested, tiles)
     placed = _place(buffers)
@@ -323,7 +332,7 @@ def _choose_tiles(buffers: Sequence[PlannedBuffer], nested: dict[_Key, _Nested])
         )
         fitting = [tile for tile in item.choices() if live + item.scratch_bytes(tile) <= limit]
         tiles[key] = fitting[0] if fitting else item.choices()[-1]
-    while True:
+    for _ in range(_TILE_ROUNDS):
         placed = _place([*buffers, *_tile_buffers(nested, tiles)])
         too_high = [buffer for buffer in placed if buffer.end > limit]
         lower = {
@@ -334,6 +343,7 @@ def _choose_tiles(buffers: Sequence[PlannedBuffer], nested: dict[_Key, _Nested])
         for key in lower:
             choices = nested[key].choices()
             tiles[key] = choices[choices.index(tiles[key]) + 1]
+    return {key: item.choices()[-1] for key, item in nested.items()}
 
 
 def _shares(item: _Nested, buffers: Sequence[PlannedBuffer]) -> bool:

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from tflnest.errors import FormatError
 from tflnest.graph import Graph, Operator
 
+#: Most operators that are walked; subgraphs that enter others twice multiply.
+MAX_STEPS = 100_000
+
 #: First and last time of a tensor that nothing uses; it is planned all the same.
 UNUSED = -1
 
@@ -45,7 +48,8 @@ def lifetimes(graph: Graph) -> Lifetimes:
     """Count the lifetimes of a model.
 
     Raises:
-        FormatError: A control flow operator names a subgraph that does not exist, or one that it is part of.
+        FormatError: A control flow operator names a subgraph that does not exist, or one that it is part of; or
+            there are more than `MAX_STEPS` operators to walk.
     """
     result = Lifetimes()
     _Marker(graph, result).mark(0)
@@ -66,6 +70,8 @@ class _Marker:
             self._use(number, tensor, create=True)
         for operator in subgraph.operators:
             self._now += 1
+            if self._now > MAX_STEPS:
+                raise FormatError(f"the control flow of the model enters more than {MAX_STEPS:,} operators")
             start = self._now
             for tensor in operator.outputs:
                 self._create(number, tensor)

@@ -11,7 +11,7 @@ from firmware_sim.arena import plan_arena, tile_scratch_bytes
 from firmware_sim.target import CORTEX_M, ILP32, X86_64, align_up
 from tests.firmware_sim.builder import SCALE, BoardBuilder, small_cnn
 from tests.firmware_sim.wheel import fits, measure, require_wheel
-from tflnest.errors import FormatError
+from tflnest.errors import FormatError, UnsupportedError
 from tflnest.model import Model
 from tflnest.nested import nested_operators
 
@@ -349,6 +349,33 @@ def test_a_hostile_shape_gives_numbers_not_a_crash():
     plan = plan_arena(builder.model(builder.unary("RELU", x)))
     assert plan.head_bytes == 2 << 30
     assert plan.minimum_bytes > plan.head_bytes
+
+
+def test_too_many_buffers_are_refused_at_once(monkeypatch):
+    monkeypatch.setattr("firmware_sim.arena.MAX_BUFFERS", 3)
+    with pytest.raises(UnsupportedError, match="7 buffers, at most 3"):
+        plan_arena(small_cnn())
+
+
+def test_subgraphs_that_multiply_are_refused():
+    """Each of twenty subgraphs enters the next one twice: a million operators from a small file."""
+    builder = BoardBuilder()
+    for number in range(1, 21):
+
+        def body(b: BoardBuilder, following: int = number + 1) -> list[int]:
+            condition = b.input((1,), "BOOL")
+            y = b.tensor((1,), "BOOL")
+            if following <= 20:
+                b.control_flow(
+                    "IF", (condition,), (y,), thenSubgraphIndex=following, elseSubgraphIndex=following
+                )
+            return [condition]
+
+        builder.another_subgraph(body)
+    condition, y = builder.input((1,), "BOOL"), builder.tensor((1,), "BOOL")
+    builder.control_flow("IF", (condition,), (y,), thenSubgraphIndex=1, elseSubgraphIndex=1)
+    with pytest.raises(FormatError, match="more than 100,000 operators"):
+        plan_arena(builder.model(y))
 
 
 def test_a_model_without_operators():
