@@ -21,7 +21,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.exactness import compare, given_inputs, random_inputs  # noqa: E402
+from tests.exactness import Exactness, compare, given_inputs, random_inputs  # noqa: E402
 from tests.oracle import MicroOracle, OracleError, ReferenceOracle, WorkerOracle  # noqa: E402
 from tflnest.errors import ExitCode, TflnestError  # noqa: E402
 
@@ -30,14 +30,21 @@ SCHEMA_VERSION = 1
 
 
 def measure(oracle: WorkerOracle, path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One row of the table."""
+    """One row of the table; where the oracle gives no answer, the row says why."""
+    row = {"model": path.name, "data": str(arguments.data or "random"), "error": None}
+    try:
+        return row | asdict(compare(oracle, path.read_bytes(), inputs_of(path, arguments)))
+    except OracleError as error:
+        return row | asdict(Exactness(oracle.name)) | {"error": " ".join(str(error).split())[:200]}
+
+
+def inputs_of(path: Path, arguments: argparse.Namespace) -> list[list[Any]]:
+    """Random inputs, or those of the command line."""
     model = path.read_bytes()
     if arguments.data is None:
-        inputs = random_inputs(model, arguments.inputs, arguments.seed)
-    else:
-        with np.load(arguments.data) as data:
-            inputs = given_inputs(model, data["x"], arguments.inputs)
-    return {"model": path.name, "data": str(arguments.data or "random"), **asdict(compare(oracle, model, inputs))}
+        return random_inputs(model, arguments.inputs, arguments.seed)
+    with np.load(arguments.data) as data:
+        return given_inputs(model, data["x"], arguments.inputs)
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -49,6 +56,8 @@ def print_table(rows: list[dict[str, Any]]) -> None:
             f"{row['model']:{width}}  {row['oracle']:16} {row['inputs']:6} {row['operators']:9} "
             f"{row['values']:13,} {row['mismatches']:10,}"
         )
+        if row["error"]:
+            print(f"{'':{width}}    {row['error']}")
         for label, count in row["differing"].items():
             print(f"{'':{width}}    operator {label}: {count:,}")
 
@@ -69,14 +78,16 @@ def main() -> int:
     with ORACLES[arguments.oracle]() as oracle:
         try:
             rows = [measure(oracle, path, arguments) for path in arguments.models]
-        except (TflnestError, OracleError, OSError, KeyError, ValueError) as error:
+        except (TflnestError, OSError, KeyError, ValueError) as error:
             print(error, file=sys.stderr)
             return ExitCode.FAILED
     if arguments.format == "json":
         print(json.dumps({"schema_version": SCHEMA_VERSION, "models": rows}, indent=2))
     else:
         print_table(rows)
-    return ExitCode.VERIFICATION if any(row["mismatches"] for row in rows) else ExitCode.OK
+    if any(row["mismatches"] for row in rows):
+        return ExitCode.VERIFICATION
+    return ExitCode.FAILED if any(row["error"] for row in rows) else ExitCode.OK
 
 
 if __name__ == "__main__":

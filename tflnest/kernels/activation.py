@@ -131,7 +131,8 @@ def prepare_relu(node: Node) -> Kernel:
     tensor, output = _unary_tensors(node, ("INT8", "FLOAT32"))
     if tensor.type == "FLOAT32":
         return _float_kernel(node, lambda x: np.where(x < 0, np.float32(0), x))
-    real = np.float32(scale_of(node, tensor)) / np.float32(scale_of(node, output))
+    with np.errstate(all="ignore"):
+        real = np.float32(scale_of(node, tensor)) / np.float32(scale_of(node, output))
     multiplier, shift = _factor(node, float(real))
     zero_in, zero_out = zero_point_of(node, tensor), zero_point_of(node, output)
 
@@ -150,7 +151,8 @@ def prepare_relu6(node: Node) -> Kernel:
         return _float_kernel(node, lambda x: np.where(x > 6, np.float32(6), np.where(x < 0, np.float32(0), x)))
     scale_of(node, output)
     zero = zero_point_of(node, tensor)
-    six = float(np.float32(6) / np.float32(scale_of(node, tensor)))
+    with np.errstate(all="ignore"):
+        six = float(np.float32(6) / np.float32(scale_of(node, tensor)))
     upper = min(zero + math.floor(six + 0.5), INT8_MAX) if math.isfinite(six) else INT8_MAX
     return _table_kernel(node, lambda x: np.where(x > upper, upper, np.maximum(x, zero)))
 
