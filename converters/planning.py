@@ -13,7 +13,7 @@ from converters.rounding import Problem, round_codes
 from tflnest.errors import FormatError
 from tflnest.fixedpoint import quantize_multipliers
 from tflnest.graph import Graph, Operator, Subgraph, Tensor
-from tflnest.nested import CHANNEL_AXIS, FILTER_RANK, STOCK_OPTIONS
+from tflnest.nested import CHANNEL_AXIS, FILTER_RANK, MAX_DIMENSION, STOCK_OPTIONS, unusable_option, page_of
 from tflnest.nesting import Nesting
 from tflnest.requantization import effective_scales, recover_filter_scales
 
@@ -46,8 +46,8 @@ class PlannedFilter:
     reason: str
 
     def page_of(self, position: int) -> int:
-        """The page that brings an own level: the first level of the model that runs it or a higher one."""
-        return next(page for page, own in enumerate(self.model_levels) if own >= position)
+        """The page that brings an own level."""
+        return page_of(self.model_levels, position)
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,11 @@ def _obstacle(subgraph: Subgraph, tensor: Tensor, operators: Sequence[Operator])
 def _operator_obstacle(subgraph: Subgraph, tensor: Tensor, operator: Operator) -> str | None:
     if operator.inputs[0] < 0 or len(operator.inputs) > 3 or len(operator.outputs) != 1:
         return f"it has inputs {list(operator.inputs)} and outputs {list(operator.outputs)}"
-    if len(tensor.shape) != FILTER_RANK[operator.name]:
+    if len(tensor.shape) != FILTER_RANK[operator.name] or max(tensor.shape) > MAX_DIMENSION:
         return f"its filter has shape {list(tensor.shape)}"
+    unusable = unusable_option(operator.name, operator.version, operator.options)
+    if unusable is not None:
+        return unusable
     activation, output = subgraph.tensors[operator.inputs[0]], subgraph.tensors[operator.outputs[0]]
     if activation.type != "INT8" or output.type != "INT8":
         return f"it computes {activation.type} to {output.type}, only INT8 to INT8 nests"

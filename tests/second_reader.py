@@ -398,6 +398,7 @@ def read_operator(
         len(shape) == OPERATORS[stock][1] and all(1 <= size <= 16777215 for size in shape), "filter_shape"
     )
     require(math.prod(shape) <= 2147483647, "filter_shape")
+    require(stock != "DEPTHWISE_CONV_2D" or shape[0] == 1, "filter_shape")
     inputs, outputs = operator.numbers(1, "<i4"), operator.numbers(2, "<i4")
     require(len(inputs) == 1 + 2 * len(levels) + 2 * (max(sets) + 1) and len(outputs) == 1, "inputs")
     require(all(0 <= index < len(tensors) for index in (*inputs, *outputs)), "inputs")

@@ -76,6 +76,19 @@ def is_nested(operator: Operator) -> bool:
     return operator.is_custom and operator.name.startswith(PREFIX)
 
 
+def page_of(model_levels: Sequence[int], position: int) -> int:
+    """The page that brings an own level.
+
+    Args:
+        model_levels: For each level of the model the position of the own level that it runs; rising.
+        position: Position of the own level.
+
+    Returns:
+        The first level of the model that runs this own level or a higher one.
+    """
+    return next(page for page, own in enumerate(model_levels) if own >= position)
+
+
 @dataclass(frozen=True)
 class StockForm:
     """A nested operator at one level, as the stock operator that computes the same.
@@ -139,7 +152,7 @@ class NestedOperator:
 
     def page_of(self, position: int) -> int:
         """The page that completes an own level: the first model level that runs it or a higher one."""
-        return next(page for page, own in enumerate(self.model_levels) if own >= position)
+        return page_of(self.model_levels, position)
 
     def pages_of_inputs(self) -> dict[int, int]:
         """The highest page that each constant input may lie in, by tensor index."""
@@ -228,7 +241,7 @@ def check_pages(graph: Graph, directory: Directory) -> None:
         FormatError: A constant lies in no page or in too high a one, or an operator has other levels than the
             model.
     """
-    page_of = {segment.buffer: page.index for page in directory.pages for segment in page.segments}
+    holder = {segment.buffer: page.index for page in directory.pages for segment in page.segments}
     for subgraph in graph.subgraphs:
         needed: dict[int, int] = {}
         for operator in subgraph.operators:
@@ -245,10 +258,10 @@ def check_pages(graph: Graph, directory: Directory) -> None:
                 needed[index] = min(page, needed.get(index, page))
         for tensor in subgraph.tensors:
             allowed = needed.get(tensor.index, 0)
-            if tensor.is_constant and not 0 <= page_of.get(tensor.buffer, -1) <= allowed:
+            if tensor.is_constant and not 0 <= holder.get(tensor.buffer, -1) <= allowed:
                 raise FormatError(
                     f"subgraph {subgraph.index}: the buffer of tensor {tensor.label} lies in "
-                    f"{f'page {page_of[tensor.buffer]}' if tensor.buffer in page_of else 'no page'}, "
+                    f"{f'page {holder[tensor.buffer]}' if tensor.buffer in holder else 'no page'}, "
                     f"and is read when pages 0 to {allowed} are resident"
                 )
 
@@ -298,6 +311,17 @@ def encode_options(
             else:
                 builder.Int(name, values[name])
     return bytes(builder.Finish())
+
+
+def unusable_option(stock: str, version: int, options: Mapping[str, Any]) -> str | None:
+    """What a nested operator can't hold of a stock operator, in words; None where it can hold everything."""
+    for name, default in {**STOCK_OPTIONS[stock], "version": 1}.items():
+        value = version if name == "version" else options.get(name, default)
+        low, high = _OPTION_RANGES.get(name, _POSITIVE)
+        known = isinstance(value, str) if name in _OPTION_ENUMS else low <= value <= high
+        if not known:
+            return f"{name} {value} makes no sense"
+    return None
 
 
 class _Options:
@@ -456,6 +480,7 @@ def _check_tensors(nested: NestedOperator, tensors: Sequence[Tensor], where: str
         len(shape) != FILTER_RANK[nested.stock]
         or any(not 0 < dimension <= MAX_DIMENSION for dimension in shape)
         or nested.weights > MAX_WEIGHTS
+        or (nested.stock == "DEPTHWISE_CONV_2D" and shape[0] != 1)
     ):
         raise FormatError(f"{where}: filter_shape {list(shape)} is no shape of a {nested.stock} filter")
     for index, plane in zip(nested.planes, nested.nesting.planes, strict=True):
