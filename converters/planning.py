@@ -13,7 +13,7 @@ from converters.rounding import Problem, round_codes
 from tflnest.errors import FormatError
 from tflnest.fixedpoint import quantize_multipliers
 from tflnest.graph import Graph, Operator, Subgraph, Tensor
-from tflnest.nested import CHANNEL_AXIS, FILTER_RANK, MAX_DIMENSION, STOCK_OPTIONS, unusable_option, page_of
+from tflnest.nested import CHANNEL_AXIS, FILTER_RANK, MAX_DIMENSION, STOCK_OPTIONS, page_of, unusable_option
 from tflnest.nesting import Nesting
 from tflnest.requantization import effective_scales, recover_filter_scales
 
