@@ -110,7 +110,7 @@ class Sram(_Bytes):
         """
         if name in self._regions or size < 0:
             raise ValueError(f"cannot allocate {size} bytes for {name!r}")
-        for offset, room in self._gaps():
+        for offset, room in (*self._gaps(), (self.size, 0)):
             if room >= size:
                 region = Region(name, offset, size)
                 self._regions[name] = region
