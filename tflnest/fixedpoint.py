@@ -159,8 +159,9 @@ def multiply_by_quantized_multiplier(
 
 def _quantize_bound(value: float, scale: np.float32, zero_point: int) -> int:
     """The quantized value of an activation's bound, in float32 as TFLM computes it."""
-    ratio = float(np.float32(value) / scale)
-    rounded = math.copysign(math.floor(abs(ratio) + 0.5), ratio)
+    with np.errstate(over="ignore"):
+        ratio = float(np.float32(value) / scale)
+    rounded = math.copysign(np.floor(abs(ratio) + 0.5), ratio)
     if not INT32_MIN <= rounded <= INT32_MAX:
         raise FormatError(f"the activation bound {value} does not fit 32 bits at scale {float(scale)}")
     return zero_point + int(rounded)
