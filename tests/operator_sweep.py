@@ -31,9 +31,10 @@ class Case:
 
 @dataclass
 class Draw:
-    """A random model in the making."""
+    """A random model in the making; with `extreme`, scales are from 1e-6 to 20 and do not fit each other."""
 
     rng: np.random.Generator
+    extreme: bool = False
     graph: GraphBuilder = field(default_factory=GraphBuilder)
     inputs: list[list[NDArray[Any]]] = field(default_factory=lambda: [[] for _ in range(INVOKES)])
 
@@ -51,9 +52,11 @@ class Draw:
         return tuple(self.integer(1, largest) for _ in range(rank))
 
     def scale(self, low: float = 0.003, high: float = 0.3) -> float:
+        low, high = (1e-6, 20.0) if self.extreme else (low, high)
         return float(np.float32(np.exp(self.rng.uniform(np.log(low), np.log(high)))))
 
     def around(self, scale: float, spread: float = 3.0) -> float:
+        spread = 1e6 if self.extreme else spread
         return float(np.float32(scale * np.exp(self.rng.uniform(-np.log(spread), np.log(spread)))))
 
     def zero_point(self) -> int:
@@ -764,6 +767,6 @@ def _transpose_conv(d: Draw) -> Case:
     )
 
 
-def draw(name: str, seed: int) -> Case:
+def draw(name: str, seed: int, extreme: bool = False) -> Case:
     """One random model of a case."""
-    return CASES[name](Draw(np.random.default_rng([seed, *name.encode()])))
+    return CASES[name](Draw(np.random.default_rng([seed, *name.encode()]), extreme))

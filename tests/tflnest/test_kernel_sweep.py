@@ -9,7 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.operator_sweep import CASES, WITHOUT_LITERT, WITHOUT_TFLM, Case, draw
-from tests.oracle import Job, MicroOracle, OracleCrashed, ReferenceOracle, WorkerOracle
+from tests.oracle import Job, MicroOracle, OracleCrashed, OracleError, ReferenceOracle, WorkerOracle
+from tflnest.errors import UnsupportedError
+from tflnest.fixedpoint import Rounding
 from tflnest.kernels import Kernel, Node, prepare, supported_operators
 from tflnest.model import Model
 
@@ -39,11 +41,11 @@ def identifier(name: str) -> str:
     return f"{name}-{'litert' if name in WITHOUT_TFLM else 'tflm'}"
 
 
-def prepared(model: bytes) -> tuple[Kernel, Node]:
+def prepared(model: bytes, rounding: Rounding = Rounding.DOUBLE) -> tuple[Kernel, Node]:
     graph = Model.from_bytes(model).graph.main
     operator = graph.operators[0]
     inputs = tuple(graph.tensors[index] if index >= 0 else None for index in operator.inputs)
-    node = Node(operator, inputs, tuple(graph.tensors[index] for index in operator.outputs))
+    node = Node(operator, inputs, tuple(graph.tensors[index] for index in operator.outputs), rounding)
     return prepare(node), node
 
 
@@ -104,6 +106,43 @@ def test_random_models_match_the_oracle(name: str, oracles: dict[str, WorkerOrac
 @pytest.mark.parametrize("name", [pytest.param(name, id=identifier(name)) for name in CASES])
 def test_many_random_models_match_the_oracle(name: str, oracles: dict[str, WorkerOracle]) -> None:
     sweep(name, oracles, range(DEFAULT_CASES, DEFAULT_CASES + SLOW_CASES))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CASES if "int8" in name and name not in WITHOUT_TFLM])
+def test_scales_that_make_no_sense(name: str, oracles: dict[str, WorkerOracle]) -> None:
+    """Where TFLM gives an answer, ours is the same; where C's arithmetic is undefined, ours may refuse."""
+    if not MicroOracle.available():
+        pytest.skip("the package tflite_micro is not installed")
+    if name == "QUANTIZE-float32-int8":
+        pytest.skip("the conversion of large floats to integers is undefined in C")
+    equal = 0
+    for seed in range(60):
+        case = draw(name, seed, extreme=True)
+        try:
+            expected = oracles["tflm"].run(Job(case.model, case.inputs))
+            check(case, expected)
+            equal += 1
+        except OracleError:
+            continue
+        except UnsupportedError as error:
+            assert "overflows 32 bits" in error.message
+    assert equal > 0
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if "-int8" in name and not name.startswith(("ARG_MAX", "QUANTIZE-float"))]
+)
+def test_single_rounding_is_close_to_double_rounding(name: str) -> None:
+    for seed in range(3):
+        case = draw(name, seed)
+        results = []
+        for rounding in Rounding:
+            kernel, node = prepared(case.model, rounding)
+            results.append(kernel.evaluate(arrays(case.model, node, case.inputs[0])))
+        for first, second in zip(*results, strict=True):
+            difference = np.abs(first.astype(np.float64) - second.astype(np.float64)).max(initial=0)
+            assert difference <= 1
 
 
 def test_every_supported_operator_is_swept() -> None:

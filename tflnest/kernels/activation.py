@@ -85,15 +85,17 @@ def _saturating_table(
 ) -> Kernel:
     """A function of a fixed-point argument with `INTEGER_BITS` integer bits that saturates outside of it."""
     mantissa, shift = math.frexp(scale_of(node, tensor) * (1 << (31 - INTEGER_BITS)))
-    if not 0 <= shift <= MAX_SHIFT:
-        raise unsupported(node, f"the input scale {tensor.scale:g} is outside of what 32 bits can hold")
+    if shift < 0:
+        raise unsupported(node, f"the input scale {tensor.scale:g} is too small for 32 bits")
     multiplier = math.floor(mantissa * (1 << 31) + 0.5)
     radius = (((1 << INTEGER_BITS) - 1) << (31 - INTEGER_BITS)) >> shift
+    if radius == 0:  # every step of the input is beyond the range, and nothing is multiplied
+        multiplier, shift = 0, 0
     zero_point = zero_point_of(node, tensor)
 
     def evaluate(values: NDArray[np.int64]) -> NDArray[Any]:
         centred = values - zero_point
-        inside = np.clip(centred, -radius + 1, radius - 1) if radius > 0 else np.zeros_like(centred)
+        inside = np.clip(centred, -max(radius - 1, 0), max(radius - 1, 0))
         argument = multiply_by_quantized_multiplier(inside, multiplier, shift, node.rounding)
         result = np.clip(function(argument), INT8_MIN, INT8_MAX)
         return np.where(centred <= -radius, INT8_MIN, np.where(centred >= radius, INT8_MAX, result))
@@ -192,6 +194,13 @@ def _high_mul_16(a: NDArray[np.int64], b: int) -> NDArray[np.int64]:
     return (a * b + (1 << 14)) >> 15
 
 
+def _divide_by_pot_16(x: NDArray[np.int64], exponent: int) -> NDArray[np.int64]:
+    """`rounding_divide_by_pot` of 16-bit values: the mask of a shift beyond 15 bits overflows to all ones."""
+    if exponent > 15:
+        return np.where(x < 0, np.int64(-1), np.int64(1))
+    return rounding_divide_by_pot(x, exponent)
+
+
 @register("HARD_SWISH")
 def prepare_hard_swish(node: Node) -> Kernel:
     """HARD_SWISH: INT8, in 16-bit fixed point."""
@@ -215,11 +224,11 @@ def prepare_hard_swish(node: Node) -> Kernel:
         if slope_exponent > 0:
             gate = saturated(gate << 1)
         elif slope_exponent < 0:
-            gate = rounding_divide_by_pot(gate, -slope_exponent)
+            gate = _divide_by_pot_16(gate, -slope_exponent)
         gate = (gate + (1 << 15)) >> 1
         product = gate * on_output_scale
         truncated = np.sign(product) * (np.abs(product) >> 15)
-        return np.clip(rounding_divide_by_pot(truncated, -exponent) + zero_out, INT8_MIN, INT8_MAX)
+        return _clamp(_divide_by_pot_16(truncated, -exponent) + zero_out)
 
     return _table_kernel(node, function)
 

@@ -66,6 +66,8 @@ def quantize(
 ) -> NDArray[Any]:
     """Quantize real values: float32 division, halves away from zero, clamp (TFLM AffineQuantize).
 
+    Values of more than 2^31 steps, where the C conversion is undefined, saturate as they do on Arm.
+
     Args:
         values: float32, any shape; NaN becomes the zero point.
         scale: Positive.
