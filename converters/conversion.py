@@ -110,7 +110,7 @@ class Conversion:
                     "level": page.level,
                     "page_bytes": page.size,
                     "resident_bytes": total,
-                    "bits_per_weight": round(self.level_bits[page.level], 3),
+                    "bits_per_weight": self.level_bits[page.level],
                 }
                 for page, total in zip(directory.pages, resident, strict=True)
             ],

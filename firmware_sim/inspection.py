@@ -18,9 +18,7 @@ from tflnest.container import Page
 from tflnest.graph import Graph, Tensor
 from tflnest.model import Model
 from tflnest.nested import nested_operators
-
-#: Version of `Inspection.to_dict`.
-SCHEMA_VERSION = 1
+from tflnest.version import JSON_SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ class Inspection:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": JSON_SCHEMA_VERSION,
             "file": {
                 "path": self.name,
                 "bytes": self.bytes,
@@ -158,7 +156,7 @@ class Inspection:
             "level": size.level,
             "page_bytes": size.page_bytes,
             "resident_bytes": size.resident_bytes,
-            "bits_per_weight": round(size.bits_per_weight, 4),
+            "bits_per_weight": size.bits_per_weight,
         }
         needs = [item for item in self.needs if item.level == size.level]
         if needs:

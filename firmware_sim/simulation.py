@@ -30,9 +30,8 @@ from tflnest.interpreter import Interpreter
 from tflnest.model import Model
 from tflnest.pages import FilePages
 from tflnest.progress import Progress, silent
+from tflnest.version import JSON_SCHEMA_VERSION
 
-#: Version of `Simulation.to_dict`.
-SCHEMA_VERSION = 1
 #: Most inferences that one simulation runs.
 MAX_RUNS = 100_000
 #: Inferences after the last switch of a schedule, where neither runs nor inputs say how many there are.
@@ -136,7 +135,7 @@ class Simulation:
     def to_dict(self) -> dict[str, Any]:
         """For a report in JSON."""
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": JSON_SCHEMA_VERSION,
             "model": {"name": self.name, "identity": self.identity},
             "board": self.board.to_dict(),
             "placement": str(self.placement),
@@ -154,7 +153,7 @@ class Simulation:
                     "level": size.level,
                     "page_bytes": size.page_bytes,
                     "resident_bytes": size.resident_bytes,
-                    "bits_per_weight": round(size.bits_per_weight, 4),
+                    "bits_per_weight": size.bits_per_weight,
                     "needs": needs.to_dict(),
                 }
                 for size, needs in zip(self.storage.levels, self.needs, strict=True)

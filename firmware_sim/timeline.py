@@ -12,9 +12,7 @@ from firmware_sim.simulation import Simulation
 from firmware_sim.trace import Event, EventKind
 from tflnest.files import check_writable, write_file
 from tflnest.schema import require_extra
-
-#: Version of the file that `write_trace` writes.
-TRACE_SCHEMA_VERSION = 1
+from tflnest.version import JSON_SCHEMA_VERSION
 
 _ARENA, _STACK, _LIMIT, _MARK = "#3b6fb6", "#8a8f98", "#b3261e", "#333333"
 _SLOTS = ("#f2a541", "#d9763a", "#b5573c", "#8f3d3d", "#6b2d3c", "#4d2138", "#331a30")
@@ -31,7 +29,7 @@ def write_trace(simulation: Simulation, path: str | Path, force: bool = False) -
         UsageError: The file exists and `force` is false.
     """
     report = {
-        "trace_schema_version": TRACE_SCHEMA_VERSION,
+        "schema_version": JSON_SCHEMA_VERSION,
         "simulation": simulation.to_dict(),
         "events": [event.to_dict() for event in simulation.trace.events],
     }

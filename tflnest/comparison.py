@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tflnest.dataset import Dataset, load_dataset
-from tflnest.errors import FormatError
+from tflnest.errors import FormatError, UsageError
 from tflnest.graph import Tensor
 from tflnest.model import Model
 from tflnest.progress import Progress, silent
-from tflnest.runner import CHUNK, Runner
+from tflnest.runner import Outputs, Runner
 from tflnest.version import JSON_SCHEMA_VERSION
 
 #: Random samples where no data is given.
 RANDOM_SAMPLES = 32
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two models differ first.
+
+    Attributes:
+        sample: Index of the sample.
+        output: Index of the output tensor.
+        position: Index of the value, counted over the flat output.
+        first: Value of the first model.
+        second: Value of the second model.
+    """
+
+    sample: int
+    output: int
+    position: int
+    first: float
+    second: float
 
 
 @dataclass(frozen=True)
@@ -30,13 +50,13 @@ class Comparison:
         second: The same of the second one.
         data: Name of the data.
         samples: How many samples were run.
-        outputs: Values per sample.
+        outputs: Values per sample, all output tensors together.
         identical_samples: Samples whose outputs are equal, value by value.
         different_values: Values that differ, over all samples.
         largest_difference: Largest absolute difference of a value; in real units where the quantizations
             of the outputs differ, in steps of the output otherwise.
-        agreement: Share of samples with the same class.
-        first_difference: Sample, position and both values of the first difference; None where there is none.
+        agreement: Share of samples with the same class: the largest value of the first output.
+        first_difference: The first difference; None where there is none.
     """
 
     first: str
@@ -48,7 +68,7 @@ class Comparison:
     different_values: int
     largest_difference: float
     agreement: float
-    first_difference: tuple[int, int, float, float] | None
+    first_difference: Difference | None
 
     @property
     def bit_exact(self) -> bool:
@@ -57,7 +77,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"schema_version": JSON_SCHEMA_VERSION, "bit_exact": self.bit_exact, **vars(self)}
+        return {"schema_version": JSON_SCHEMA_VERSION, "bit_exact": self.bit_exact, **asdict(self)}
 
 
 def compare(
@@ -98,7 +118,10 @@ def compare(
     if dataset is None:
         dataset = _random_data(runners[0].input, seed, RANDOM_SAMPLES if limit is None else limit)
     dataset = dataset.limited(limit)
-    results = [_run(runner, dataset, progress) for runner in runners]
+    results = [
+        runner.run(dataset.inputs_for(runner.input), f"model {name}", progress)
+        for name, runner in zip("AB", runners, strict=True)
+    ]
     names = [
         _describe(item, model, level)
         for item, model, level in zip((first, second), models, levels, strict=True)
@@ -114,18 +137,22 @@ def _describe(item: str | Path | Model, model: Model, level: int | None) -> str:
 
 
 def _check_shapes(runners: list[Runner]) -> None:
-    for what in ("input", "output"):
-        shapes = [getattr(runner, what).shape for runner in runners]
-        if shapes[0] != shapes[1]:
-            raise FormatError(
-                f"the models can't be compared: the {what} of the first has shape {list(shapes[0])}, of the second {list(shapes[1])}"
-            )
+    shapes = [[runner.input.shape, *(tensor.shape for tensor in runner.outputs)] for runner in runners]
+    if shapes[0] != shapes[1]:
+        first, second = (
+            f"{list(ends[0])} -> {', '.join(str(list(end)) for end in ends[1:])}" for ends in shapes
+        )
+        raise FormatError(
+            f"the models can't be compared: the first has the shapes {first}, the second {second}"
+        )
 
 
 def _random_data(tensor: Tensor, seed: int, samples: int) -> Dataset:
     """Uniform random samples over what the input can hold, as real numbers where it has a scale."""
+    if samples < 1:
+        raise UsageError(f"at least 1 sample is needed, and {samples} were asked for")
     generator = np.random.default_rng(seed)
-    shape = (samples, *tensor.shape[1:])
+    shape = (samples, *(tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape))
     if tensor.dtype.kind == "f":
         return Dataset(generator.uniform(-1, 1, shape).astype(np.float32), name="random samples")
     limits = np.iinfo(tensor.dtype)
@@ -136,33 +163,28 @@ def _random_data(tensor: Tensor, seed: int, samples: int) -> Dataset:
     return Dataset(real, name="random samples")
 
 
-def _run(runner: Runner, dataset: Dataset, progress: Progress) -> NDArray[Any]:
-    inputs = dataset.inputs_for(runner.input)
-    parts = []
-    for number, part in enumerate(runner.chunks(inputs)):
-        parts.append(part)
-        progress("comparing", min((number + 1) * CHUNK, len(inputs)), len(inputs))
-    return np.concatenate(parts)
-
-
 def _real(values: NDArray[Any], tensor: Tensor) -> NDArray[np.float64]:
     real = values.astype(np.float64)
     return real if tensor.quantization is None else (real - tensor.zero_point) * tensor.scale
 
 
+def _values(runners: Sequence[Runner], results: Sequence[Outputs]) -> list[list[NDArray[np.float64]]]:
+    """The outputs of both models, in steps where their quantizations are equal, in real units elsewhere."""
+    pairs: list[list[NDArray[np.float64]]] = [[], []]
+    for index, tensors in enumerate(zip(*(runner.outputs for runner in runners), strict=True)):
+        same = tensors[0].type == tensors[1].type and tensors[0].quantization == tensors[1].quantization
+        for side, tensor in enumerate(tensors):
+            values = results[side][index]
+            pairs[side].append(values.astype(np.float64) if same else _real(values, tensor))
+    return pairs
+
+
 def _measure(
-    names: list[str], dataset: Dataset, runners: list[Runner], results: list[NDArray[Any]]
+    names: list[str], dataset: Dataset, runners: Sequence[Runner], results: Sequence[Outputs]
 ) -> Comparison:
-    same_units = runners[0].output.quantization == runners[1].output.quantization
-    first, second = (
-        result.astype(np.float64) if same_units else _real(result, runner.output)
-        for result, runner in zip(results, runners, strict=True)
-    )
-    differs = first != second
-    where = None
-    if differs.any():
-        sample, position = (int(index) for index in np.argwhere(differs)[0])
-        where = (sample, position, float(first[sample, position]), float(second[sample, position]))
+    pairs = _values(runners, results)
+    first, second = (np.concatenate(values, axis=1) for values in pairs)
+    differs = (first != second) & ~(np.isnan(first) & np.isnan(second))
     return Comparison(
         first=names[0],
         second=names[1],
@@ -171,7 +193,17 @@ def _measure(
         outputs=first.shape[1],
         identical_samples=int((~differs.any(axis=1)).sum()),
         different_values=int(differs.sum()),
-        largest_difference=float(np.abs(first - second).max()),
-        agreement=float((first.argmax(axis=1) == second.argmax(axis=1)).mean()),
-        first_difference=where,
+        largest_difference=float(np.abs(first - second)[differs].max(initial=0.0)),
+        agreement=float((pairs[0][0].argmax(axis=1) == pairs[1][0].argmax(axis=1)).mean()),
+        first_difference=_first_difference(pairs, differs) if differs.any() else None,
     )
+
+
+def _first_difference(pairs: list[list[NDArray[np.float64]]], differs: NDArray[np.bool_]) -> Difference:
+    sample, position = (int(index) for index in np.argwhere(differs)[0])
+    output = 0
+    while position >= pairs[0][output].shape[1]:
+        position -= pairs[0][output].shape[1]
+        output += 1
+    first, second = (float(values[output][sample, position]) for values in pairs)
+    return Difference(sample, output, position, first, second)

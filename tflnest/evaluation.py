@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,14 +102,14 @@ def evaluate(
     levels = model_levels(loaded)
     wanted = _wanted_levels(level, levels)
     inputs = dataset.inputs_for(single_input(loaded))
-    labels = dataset.labels()
+    labels = _checked_labels(dataset, loaded)
     rows: dict[int, LevelAccuracy] = {}
     full: NDArray[Any] | None = None
     runner = None
     for number in dict.fromkeys((levels[-1], *wanted)):
         runner = Runner(loaded, number if loaded.directory is not None else None, engine)
         start = time.perf_counter()
-        outputs = _run(runner, inputs, f"level {number}", progress)
+        outputs = runner.run(inputs, f"level {number}", progress)[0]
         seconds = time.perf_counter() - start
         full = outputs if full is None else full
         rows[number] = _score(number, outputs, full, labels, _resident_bytes(loaded, number), seconds)
@@ -138,15 +139,20 @@ def _wanted_levels(level: int | str | Sequence[int] | None, levels: tuple[int, .
     return wanted
 
 
-def _run(runner: Runner, inputs: NDArray[Any], stage: str, progress: Progress) -> NDArray[Any]:
-    parts = []
-    done = 0
-    progress(stage, 0, len(inputs))
-    for part in runner.chunks(inputs):
-        parts.append(part)
-        done += len(part)
-        progress(stage, done, len(inputs))
-    return np.concatenate(parts)
+def _checked_labels(dataset: Dataset, model: Model) -> NDArray[np.int64] | None:
+    """Labels that are classes of the model; None where the data has none."""
+    labels = dataset.labels()
+    if labels is None:
+        return None
+    shape = model.graph.main.output_tensors()[0].shape
+    classes = math.prod(shape[1:] if shape[:1] == (1,) else shape)
+    if labels.max() >= classes or labels.min() < 0:
+        raise FormatError(
+            f"{dataset.name}: the labels lie in {labels.min()}..{labels.max()}, "
+            f"and the model has the classes 0..{classes - 1}",
+            "store class numbers in y, or leave it out to measure agreement alone",
+        )
+    return labels
 
 
 def _score(
@@ -158,16 +164,9 @@ def _score(
     seconds: float,
 ) -> LevelAccuracy:
     classes = outputs.argmax(axis=1)
-    top1 = None
-    if labels is not None:
-        if labels.max() >= outputs.shape[1] or labels.min() < 0:
-            raise FormatError(
-                f"the labels lie in {labels.min()}..{labels.max()}, and the model has {outputs.shape[1]} classes"
-            )
-        top1 = float((classes == labels).mean())
     return LevelAccuracy(
         level=level,
-        top1=top1,
+        top1=None if labels is None else float((classes == labels).mean()),
         agreement=float((classes == full.argmax(axis=1)).mean()),
         identical=float((outputs == full).all(axis=1).mean()),
         mean_difference=float(np.abs(outputs.astype(np.float64) - full.astype(np.float64)).mean()),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tflnest.errors import UnsupportedError, UsageError
+from tflnest.graph import Tensor
 from tflnest.interpreter import ENGINES, FULL_BITS, Interpreter
 from tflnest.materialization import materialize
 from tflnest.model import Model
+from tflnest.progress import Progress, silent
 from tflnest.schema import runtime
+from tflnest.silence import silenced
 
 #: A stock TensorFlow Lite runtime; not bit-exact with the reference engine.
 STOCK_ENGINE = "litert"
@@ -20,19 +22,27 @@ STOCK_ENGINE = "litert"
 #: Samples that go through a model between two reports of progress.
 CHUNK = 32
 
+#: Outputs of a model: one array (samples, values of one sample) per output tensor.
+Outputs = tuple[NDArray[Any], ...]
+
 
 class Runner:
     """One model at one level in one engine.
 
     Args:
-        model: Plain or nested, int8 or float.
+        model: Plain or nested, int8 or float; its one input takes one sample at a time.
         level: Level of a nested model; None for the full-bit one.
         engine: "reference", "litert", or "auto": the reference engine for integer models, stock TensorFlow
             Lite for float ones.
 
+    Attributes:
+        input: The input tensor.
+        outputs: The output tensors.
+        engine: The engine that was chosen.
+
     Raises:
-        UsageError: No such engine or level, or the reference engine for a float model.
-        UnsupportedError: The model has several inputs.
+        UsageError: No such engine or level.
+        UnsupportedError: The model has several inputs, or the engine does not run it.
     """
 
     def __init__(self, model: Model, level: int | None = None, engine: str = "auto") -> None:
@@ -40,40 +50,59 @@ class Runner:
             raise UsageError(
                 f"there is no engine {engine!r}", f"engines: auto, {STOCK_ENGINE}, {', '.join(ENGINES)}"
             )
+        levels = model_levels(model)
+        if level is not None and level not in levels:
+            raise UsageError(
+                f"the model has no level {level}",
+                f"levels: {', '.join(map(str, levels))}" if model.directory else "it is not nested",
+            )
         self.input = single_input(model)
-        self.output = model.graph.main.output_tensors()[0]
+        self.outputs: tuple[Tensor, ...] = tuple(model.graph.main.output_tensors())
         if engine == "auto":
-            engine = STOCK_ENGINE if self.input.type == "FLOAT32" else ENGINES[0]
+            engine = ENGINES[0] if is_integer(model) else STOCK_ENGINE
         self.engine = engine
         self._stock: Any = None
         if engine == STOCK_ENGINE:
-            self._stock = _stock_interpreter(_stock_model(model, level))
+            stock = model if model.directory is None else materialize(model, level)
+            self._stock = _stock_interpreter(stock.to_bytes())
         else:
-            self._reference = Interpreter(model=model, engine=engine, level=level)
+            self._reference = Interpreter(
+                model=model, engine=engine, level=level if model.directory is not None else None
+            )
 
-    def chunks(self, x: NDArray[Any]) -> Iterator[NDArray[Any]]:
-        """Outputs of the first output tensor, (samples, values), a chunk of samples at a time."""
+    def run(self, x: NDArray[Any], stage: str = "running", progress: Progress = silent) -> Outputs:
+        """Run all samples.
+
+        Args:
+            x: Samples in the type of the input, (samples, *shape of one sample).
+            stage: What the progress is called.
+            progress: Told how many samples are done.
+        """
+        parts: list[Outputs] = []
+        progress(stage, 0, len(x))
         for start in range(0, len(x), CHUNK):
-            part = x[start : start + CHUNK]
-            outputs = self._run_stock(part) if self._stock is not None else self._run_reference(part)
-            yield outputs.reshape(len(part), -1)
+            chunk = x[start : start + CHUNK]
+            outputs = self._run_stock(chunk) if self._stock is not None else self._run_reference(chunk)
+            parts.append(tuple(output.reshape(len(chunk), -1) for output in outputs))
+            progress(stage, start + len(chunk), len(x))
+        return tuple(np.concatenate(group) for group in zip(*parts, strict=True))
 
-    def _run_reference(self, x: NDArray[Any]) -> NDArray[Any]:
+    def _run_reference(self, x: NDArray[Any]) -> Outputs:
         outputs = self._reference.run(x)
-        return outputs[0] if isinstance(outputs, tuple) else outputs
+        return outputs if isinstance(outputs, tuple) else (outputs,)
 
-    def _run_stock(self, x: NDArray[Any]) -> NDArray[Any]:
+    def _run_stock(self, x: NDArray[Any]) -> Outputs:
         source = self._stock.get_input_details()[0]["index"]
-        target = self._stock.get_output_details()[0]["index"]
+        targets = [item["index"] for item in self._stock.get_output_details()]
         rows = []
         for sample in x:
             self._stock.set_tensor(source, sample.reshape(self.input.shape))
             self._stock.invoke()
-            rows.append(self._stock.get_tensor(target))
-        return np.stack(rows)
+            rows.append([self._stock.get_tensor(target) for target in targets])
+        return tuple(np.stack(group) for group in zip(*rows, strict=True))
 
 
-def single_input(model: Model) -> Any:
+def single_input(model: Model) -> Tensor:
     """The only input of a model.
 
     Raises:
@@ -90,14 +119,19 @@ def model_levels(model: Model) -> tuple[int, ...]:
     return (FULL_BITS,) if model.directory is None else model.directory.levels
 
 
-def _stock_model(model: Model, level: int | None) -> bytes:
-    return model.to_bytes() if model.directory is None else materialize(model, level).to_bytes()
+def is_integer(model: Model) -> bool:
+    """Whether a model computes with integers; its border may convert from and to real numbers."""
+    main = model.graph.main
+    written = {main.tensors[index].type for item in main.operators for index in item.outputs}
+    return model.directory is not None or bool(written & {"INT8", "UINT8", "INT16"})
 
 
 def _stock_interpreter(content: bytes) -> Any:
+    module = runtime()
     try:
-        interpreter = runtime().Interpreter(model_content=content, num_threads=1)
-        interpreter.allocate_tensors()
+        with silenced():
+            interpreter = module.Interpreter(model_content=content, num_threads=1)
+            interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise UnsupportedError(f"stock TensorFlow Lite does not take the model: {error}") from error
     return interpreter

@@ -10,10 +10,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from converters.sources.tensorflow import convert_function, import_tensorflow, quiet, reason, static_shape
+from converters.sources.tensorflow import convert_function, import_tensorflow, reason, static_shape
 from tflnest.errors import FormatError, UnsupportedError
 from tflnest.files import read_file
 from tflnest.model import Model
+from tflnest.silence import silenced
 
 _PURPOSE = "to read Keras models"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -37,7 +38,7 @@ def read(path: Path) -> tuple[Model, tuple[str, ...]]:
         MissingExtraError: TensorFlow is not installed.
     """
     _check_container(path)
-    with quiet():
+    with silenced():
         tensorflow = import_tensorflow(_PURPOSE)
         keras = tensorflow.keras
         model, notes = _load_archive(keras, path) if zipfile.is_zipfile(path) else _load_hdf5(keras, path)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from converters.sources.tensorflow import convert_function, import_tensorflow, quiet, reason, static_shape
+from converters.sources.tensorflow import convert_function, import_tensorflow, reason, static_shape
 from tflnest.errors import FormatError, UnsupportedError
 from tflnest.model import Model
+from tflnest.silence import silenced
 
 _PURPOSE = "to read SavedModel folders"
 
@@ -31,7 +32,7 @@ def read(path: Path) -> tuple[Model, tuple[str, ...]]:
             f"{path}: is not a SavedModel folder: it has no saved_model.pb",
             "give the folder that model.export() or tf.saved_model.save() wrote, or a model file",
         )
-    with quiet():
+    with silenced():
         tensorflow = import_tensorflow(_PURPOSE)
         try:
             loaded = tensorflow.saved_model.load(str(path))

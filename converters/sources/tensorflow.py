@@ -1,14 +1,11 @@
-"""TensorFlow at arm's length: imported on demand, kept quiet, and its failures in one sentence."""
+"""TensorFlow at arm's length: imported on demand, and its failures in one sentence."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tflnest.errors import TflnestError, UnsupportedError
@@ -16,30 +13,6 @@ from tflnest.model import Model
 from tflnest.schema import require_extra
 
 _MAX_REASON = 300
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep everything off the terminal that is written meanwhile, by native code too.
-
-    TensorFlow logs to the file descriptors of the process, before and beside Python's streams. The whole
-    process is silent inside, so other threads should not write.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
-    try:
-        with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for descriptor in saved:
-                os.dup2(sink.fileno(), descriptor)
-            yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for descriptor, copy in saved.items():
-            os.dup2(copy, descriptor)
-            os.close(copy)
 
 
 def import_tensorflow(purpose: str) -> Any:
@@ -119,4 +92,4 @@ def reason(error: BaseException) -> str:
     return chosen if len(chosen) <= _MAX_REASON else chosen[:_MAX_REASON] + "..."
 
 
-__all__ = ["convert_function", "import_tensorflow", "quiet", "reason", "static_shape"]
+__all__ = ["convert_function", "import_tensorflow", "reason", "static_shape"]

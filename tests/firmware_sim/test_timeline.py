@@ -59,7 +59,7 @@ def test_a_trace(simulation, tmp_path):
     path = tmp_path / "trace.json"
     write_trace(simulation, path)
     trace = json.loads(path.read_text())
-    assert trace["trace_schema_version"] == 1
+    assert trace["schema_version"] == 1
     assert trace["simulation"] == json.loads(json.dumps(simulation.to_dict()))
     events = trace["events"]
     assert len(events) == len(simulation.trace.events)
