@@ -9,7 +9,7 @@ where there is none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,13 @@ from numpy.typing import NDArray
 from converters.nest import Place
 from converters.planning import RoundedFilter, source_bias
 from converters.recipe import Bias
-from tflnest.graph import Graph, Operator, Quantization, Subgraph, Tensor
-from tflnest.kernels import Kernel, Node, prepare
+from converters.streams import Stream, drop_finished, evaluate, last_uses, level_node, same_inputs
+from tflnest.graph import Graph, Operator, Subgraph, Tensor
+from tflnest.kernels import prepare
 from tflnest.kernels.geometry import Window, dilations, strides
 from tflnest.progress import Progress, silent
 
 Biases = dict[Place, list[NDArray[np.int32]]]
-
-#: Values of the activations of one stream (the source model, or the model at one level) by tensor index.
-Stream = dict[int, NDArray[Any]]
 
 #: Largest change of a bias, in accumulator units: keeps the corrected bias far from int32's ends.
 MAX_CORRECTION = 1 << 28
@@ -108,7 +106,7 @@ class _Correction:
         subgraph = self._subgraph
         source: Stream = dict(zip(subgraph.inputs, inputs, strict=True))
         streams: list[Stream] = [dict(source) for _ in range(self._levels)]
-        last_use = _last_uses(subgraph)
+        last_use = last_uses(subgraph)
         for operator in subgraph.operators:
             progress("correcting biases", operator.index, len(subgraph.operators))
             if operator.index in self._filters:
@@ -116,20 +114,19 @@ class _Correction:
             else:
                 self._pass_on(operator, source, streams)
             for stream in (source, *streams):
-                for index in [index for index in stream if last_use.get(index, -1) <= operator.index]:
-                    del stream[index]
+                drop_finished(stream, last_use, operator)
         progress("correcting biases", len(subgraph.operators), len(subgraph.operators))
         return self._biases
 
     def _pass_on(self, operator: Operator, source: Stream, streams: Sequence[Stream]) -> None:
         """Run an operator that is the same at all levels; a stream that has not left the source shares its result."""
-        kernel = prepare(_node(self._subgraph, operator))
-        _evaluate(self._subgraph, operator, kernel, source)
+        kernel = prepare(level_node(self._subgraph, operator))
+        evaluate(self._subgraph, operator, kernel, source)
         for stream in streams:
-            if _same_inputs(operator, source, stream):
+            if same_inputs(operator, source, stream):
                 stream.update({index: source[index] for index in operator.outputs})
             else:
-                _evaluate(self._subgraph, operator, kernel, stream)
+                evaluate(self._subgraph, operator, kernel, stream)
 
     def _correct(
         self, operator: Operator, rounded: RoundedFilter, source: Stream, streams: Sequence[Stream]
@@ -139,15 +136,15 @@ class _Correction:
         bias = source_bias(subgraph, operator)
         activation = subgraph.tensors[operator.inputs[0]]
         full_mean = _mean_accumulator(operator, plan.tensor.data, source[activation.index], activation)
-        kernel = prepare(_node(subgraph, operator))
-        _evaluate(subgraph, operator, kernel, source)
+        kernel = prepare(level_node(subgraph, operator))
+        evaluate(subgraph, operator, kernel, source)
         corrected: dict[int, NDArray[np.int32]] = {}
         for own, stream in zip(plan.model_levels, streams, strict=True):
             weights = rounded.levels[own]
             exact = np.array_equal(weights, plan.tensor.data)
             if exact:
                 corrected.setdefault(own, bias)
-                if _same_inputs(operator, source, stream):
+                if same_inputs(operator, source, stream):
                     stream.update({index: source[index] for index in operator.outputs})
                     continue
             elif own not in corrected:
@@ -155,86 +152,9 @@ class _Correction:
                 change = np.clip(np.rint(full_mean - mean), -MAX_CORRECTION, MAX_CORRECTION)
                 limits = np.iinfo(np.int32)
                 corrected[own] = np.clip(bias + change, limits.min, limits.max).astype(np.int32)
-            level_kernel = prepare(_node(subgraph, operator, weights, corrected[own]))
-            _evaluate(subgraph, operator, level_kernel, stream)
+            level_kernel = prepare(level_node(subgraph, operator, weights, corrected[own]))
+            evaluate(subgraph, operator, level_kernel, stream)
         self._biases[subgraph.index, operator.index] = [corrected[own] for own in range(len(rounded.levels))]
-
-
-def _same_inputs(operator: Operator, first: Stream, second: Stream) -> bool:
-    return all(first.get(index) is second.get(index) for index in operator.inputs)
-
-
-def _last_uses(subgraph: Subgraph) -> Mapping[int, int]:
-    """Index of the last operator that reads or writes each tensor."""
-    return {
-        index: operator.index
-        for operator in subgraph.operators
-        for index in (*operator.outputs, *operator.inputs)
-    }
-
-
-def _node(
-    subgraph: Subgraph,
-    operator: Operator,
-    weights: NDArray[np.int8] | None = None,
-    bias: NDArray[np.int32] | None = None,
-) -> Node:
-    """What a kernel is prepared from; with other weights and bias where given."""
-    inputs: list[Tensor | None] = [
-        subgraph.tensors[index] if index >= 0 else None for index in operator.inputs
-    ]
-    if weights is not None and bias is not None:
-        filter_tensor = inputs[1]
-        assert filter_tensor is not None and filter_tensor.quantization is not None
-        inputs[1] = _with_data(filter_tensor, weights)
-        old = inputs[2] if len(inputs) > 2 else None
-        inputs[2:] = [_with_data(old, bias) if old is not None else _bias_tensor(filter_tensor, bias)]
-    return Node(operator, tuple(inputs), tuple(subgraph.tensors[index] for index in operator.outputs))
-
-
-def _with_data(tensor: Tensor, data: NDArray[Any]) -> Tensor:
-    return Tensor(
-        tensor.index,
-        tensor.name,
-        tensor.shape,
-        tensor.shape_signature,
-        tensor.type,
-        tensor.quantization,
-        tensor.buffer,
-        data.reshape(tensor.shape),
-    )
-
-
-def _bias_tensor(filter_tensor: Tensor, bias: NDArray[np.int32]) -> Tensor:
-    quantization = Quantization(np.ones(1, np.float32), np.zeros(1, np.int64))
-    return Tensor(-1, "", bias.shape, bias.shape, "INT32", quantization, 0, bias)
-
-
-def _evaluate(subgraph: Subgraph, operator: Operator, kernel: Kernel, stream: Stream) -> None:
-    """Run one operator on all samples of a stream."""
-    tensors = [subgraph.tensors[index] if index >= 0 else None for index in operator.inputs]
-    arrays = [
-        None if tensor is None else tensor.data if tensor.is_constant else stream[tensor.index]
-        for tensor in tensors
-    ]
-    varying = [tensor is not None and not tensor.is_constant for tensor in tensors]
-    if kernel.batchable or not any(varying):
-        results = kernel.evaluate(arrays)
-    else:
-        samples = max(
-            len(array) for array, varies in zip(arrays, varying, strict=True) if varies and array is not None
-        )
-        rows = [
-            kernel.evaluate(
-                [
-                    array[n : n + 1] if varies and array is not None else array
-                    for array, varies in zip(arrays, varying, strict=True)
-                ]
-            )
-            for n in range(samples)
-        ]
-        results = tuple(np.concatenate(column) for column in zip(*rows, strict=True))
-    stream.update(zip(operator.outputs, results, strict=True))
 
 
 def _mean_accumulator(
