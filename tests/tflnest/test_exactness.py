@@ -1,4 +1,4 @@
-"""The public int8 models, operator by operator, against TensorFlow Lite Micro."""
+"""Whole models, operator by operator, against TensorFlow Lite Micro."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.exactness import compare, random_inputs
+from tests.models import nested, network
 from tests.oracle import MicroOracle
+from tflnest.interpreter import Interpreter
+from tflnest.materialization import materialize
 
 MODELS = (
     "ad01_int8",
@@ -20,8 +23,6 @@ MODELS = (
     "pretrainedResnet_quant",
     "vww_96_int8",
 )
-
-pytestmark = pytest.mark.shared
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +42,36 @@ def check(oracle: MicroOracle, path: Path, count: int, seed: int) -> None:
     assert result.mismatches == 0
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("name", MODELS)
 def test_every_operator_output_matches(shared_models: Path, oracle: MicroOracle, name: str) -> None:
     check(oracle, shared_models / f"{name}.tflite", 3, seed=1)
 
 
+@pytest.mark.shared
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_operator_output_matches_on_many_inputs(shared_models: Path, oracle: MicroOracle, name: str) -> None:
     check(oracle, shared_models / f"{name}.tflite", 20, seed=2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_networks_match(oracle: MicroOracle, seed: int) -> None:
+    model = network(seed).to_bytes()
+    result = compare(oracle, model, random_inputs(model, 20, seed))
+    assert (result.inputs, result.operators, result.differing) == (20, 6, {})
+
+
+@pytest.mark.parametrize("level", [4, 6, 8])
+def test_levels_of_a_nested_network_match_their_stock_files(oracle: MicroOracle, level: int) -> None:
+    source = nested(network(5))
+    stock = materialize(source, level).to_bytes()
+    interpreter = Interpreter(model=source, level=level)
+    assert compare(oracle, stock, random_inputs(stock, 20), interpreter).differing == {}
+
+
+def test_a_comparison_finds_what_differs(oracle: MicroOracle) -> None:
+    model = network(5).to_bytes()
+    other = Interpreter(model_content=model, rounding="single")
+    result = compare(oracle, model, random_inputs(model, 20), other)
+    assert result.mismatches == sum(result.differing.values()) > 0
