@@ -1,8 +1,4 @@
-"""Rounding methods: which codes the levels of a filter get.
-
-A method takes the int8 weights of one filter and gives the signed codes of every level, nested in one
-another as its scheme demands. New methods are added with `@method`.
-"""
+"""Which rounding methods there are, and what they work on."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tflnest.errors import UsageError
-from tflnest.nesting import MASTER_BITS, Nesting, Scheme
+from tflnest.nesting import Nesting, Scheme
 
 
 @dataclass(frozen=True)
@@ -87,20 +83,3 @@ def round_codes(name: str, problem: Problem) -> list[NDArray[np.int8]]:
     """
     check(name, problem.nesting.scheme)
     return _METHODS[name].function(problem)
-
-
-@method("truncate", Scheme.BUCKET)
-def truncate(problem: Problem) -> list[NDArray[np.int8]]:
-    """The bucket that each weight lies in; at 8 bits the weight itself, bit for bit."""
-    return problem.nesting.truncate(problem.weights)
-
-
-@method("nearest", Scheme.COMPENSATED)
-def nearest(problem: Problem) -> list[NDArray[np.int8]]:
-    """Every level rounded to nearest from the weights, ties to even, clipped (NestQuant without flips)."""
-    codes = []
-    for level in problem.nesting.levels:
-        scaled = np.rint(problem.weights.astype(np.float32) / np.float32(1 << (MASTER_BITS - level)))
-        limit = 1 << (level - 1)
-        codes.append(np.clip(scaled, -limit, limit - 1).astype(np.int8))
-    return codes
