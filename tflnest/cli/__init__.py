@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import itertools
 import os
 import sys
 import traceback
@@ -11,7 +13,7 @@ from typing import Any
 import click
 
 from tflnest.cli import ui
-from tflnest.errors import ExitCode, TflnestError
+from tflnest.errors import ExitCode, TflnestError, UsageError
 from tflnest.version import __version__
 
 #: Verbs in the order in which people need them: module below this package and attribute.
@@ -29,6 +31,12 @@ VERBS = {
 EXIT_CODES = "0 ok, 1 failed, 2 usage, 3 port or device, 4 verification, 5 does not fit, 130 interrupted"
 
 
+class _Interrupted(TflnestError):
+    """The user stopped the work."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
 class _Verbs(click.Group):
     """Loads a verb when it is used, so that `--help` and completion are quick."""
 
@@ -41,6 +49,15 @@ class _Verbs(click.Group):
         module = importlib.import_module(f"tflnest.cli.{VERBS[cmd_name]}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise UsageError(f"there is no verb {args[0]!r}", f"{hint}verbs are {', '.join(VERBS)}")
+        return super().resolve_command(ctx, args)
 
 
 @click.group(
@@ -69,29 +86,27 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
-    as_json = "--format=json" in arguments or ("--format" in arguments and "json" in arguments)
+    as_json = _wants_json(arguments)
     try:
         result: Any = cli.main(arguments, prog_name="tflnest", standalone_mode=False)
+        sys.stdout.flush()
         return result if isinstance(result, int) else ExitCode.OK
-    except TflnestError as error:
-        return ui.report_error(error, as_json)
-    except click.UsageError as error:
+    except SystemExit as error:  # click and rich, where the reader of our output has gone; and completion
+        return error.code if isinstance(error.code, int) else ExitCode.FAILED
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return ExitCode.USAGE
-    except click.ClickException as error:
-        error.show()
-        return ExitCode.FAILED
+    except (TflnestError, click.ClickException) as error:
+        return ui.report_error(_own(error), as_json)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        return ExitCode.INTERRUPTED
+        return ui.report_error(_Interrupted("interrupted"), as_json)
     except BrokenPipeError:
         # The reader of our output has gone, as in `tflnest ... | head`; keep the interpreter from complaining.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
     except MemoryError:
-        return ui.report_error(
-            TflnestError("not enough memory", "use fewer samples or a smaller model"), as_json
-        )
+        problem = TflnestError("not enough memory", "use fewer samples or a smaller model")
+        return ui.report_error(problem, as_json)
     except Exception as error:
         if os.environ.get("TFLNEST_DEBUG"):
             traceback.print_exc()
@@ -100,3 +115,20 @@ def run(arguments: list[str]) -> int:
             "this is a bug in tflnest; run again with TFLNEST_DEBUG=1 and report what it prints",
         )
         return ui.report_error(problem, as_json)
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    """Whether errors are to be JSON: also where the command line cannot be parsed."""
+    return "--format=json" in arguments or ("--format", "json") in itertools.pairwise(arguments)
+
+
+def _own(error: TflnestError | click.ClickException) -> TflnestError:
+    """An error of the parser as one of ours."""
+    if isinstance(error, TflnestError):
+        return error
+    message = error.format_message().rstrip(".")
+    message = message[:1].lower() + message[1:]
+    if not isinstance(error, click.UsageError):
+        return TflnestError(message)
+    path = error.ctx.command_path if error.ctx is not None else "tflnest"
+    return UsageError(message, f"see {path} --help")

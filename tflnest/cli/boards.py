@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from firmware_sim.board import Board
 
 
-@click.command("boards")
-@click.argument("name", required=False)
+@click.command("boards", short_help="List the boards, or show one.")
+@click.argument("name", required=False, type=ui.BOARD)
 @ui.output_options
 def command(name: str | None, output_format: str, quiet: bool, no_progress: bool) -> None:
     """List the board profiles, or show the profile NAME (or of a TOML file) in full.
@@ -29,8 +29,7 @@ def command(name: str | None, output_format: str, quiet: bool, no_progress: bool
     boards = [Board.load(item) for item in ([name] if name else list_boards())]
     screen.json({"boards": [board.to_dict() for board in boards]})
     if name:
-        for key, value in boards[0].to_dict().items():
-            screen.line(f"{key:<20} {_value(key, value)}")
+        screen.facts((key, _value(key, value)) for key, value in boards[0].to_dict().items())
         return
     screen.table(
         ["board", "SRAM", "flash", "core", "MHz", "description"],
@@ -50,10 +49,14 @@ def command(name: str | None, output_format: str, quiet: bool, no_progress: bool
 
 
 def _value(key: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if key.endswith("_base") and isinstance(value, int):
         return f"0x{value:08x}"
     if key.endswith("_bytes") and isinstance(value, int):
         return ui.size(value)
+    if key.endswith("_hz") and isinstance(value, int):
+        return f"{value:,} Hz"
     if isinstance(value, dict):
         return ", ".join(f"{name} {item}" for name, item in value.items())
     return str(value)

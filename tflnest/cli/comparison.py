@@ -11,15 +11,20 @@ from tflnest.comparison import Comparison, compare
 from tflnest.errors import VerificationError
 
 
-@click.command("compare")
+@click.command("compare", short_help="Check two models for equal outputs, bit by bit.")
 @click.argument("first", metavar="A", type=click.Path())
 @click.argument("second", metavar="B", type=click.Path())
 @click.option(
-    "--data", type=click.Path(), help="Samples: .npz with key x, or .npy. [default: random samples]"
+    "--data",
+    type=click.Path(),
+    metavar="FILE",
+    help="Samples: .npz with key x, or .npy. [default: random ones]",
 )
-@click.option("--level-a", "first_level", type=int, help="Level of A where it is nested. [default: full-bit]")
 @click.option(
-    "--level-b", "second_level", type=int, help="Level of B where it is nested. [default: full-bit]"
+    "--level-a", "first_level", type=int, metavar="B", help="Level of A, if nested. [default: full-bit]"
+)
+@click.option(
+    "--level-b", "second_level", type=int, metavar="B", help="Level of B, if nested. [default: full-bit]"
 )
 @click.option(
     "--limit", type=int, metavar="N", help="Only the first N samples. [default: all, or 32 random ones]"
@@ -29,7 +34,7 @@ from tflnest.errors import VerificationError
     type=click.Choice(["auto", "reference", "litert"]),
     default="auto",
     show_default=True,
-    help="What runs both models.",
+    help="reference: bit-exact with TFLM; litert: stock TensorFlow Lite; auto: litert for float models.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="For random samples.")
 @click.option("--exact", is_flag=True, help="Exit with 4 unless the outputs are equal bit by bit.")
@@ -57,15 +62,18 @@ def command(
 def _show(screen: ui.Screen, result: Comparison) -> None:
     screen.line(f"A  {result.first}")
     screen.line(f"B  {result.second}")
-    screen.line(f"{result.samples:,} samples of {result.data}, {result.outputs:,} outputs each")
+    screen.line(f"{result.samples:,} samples of {result.data}, {result.outputs:,} output values each")
     screen.line()
     if result.bit_exact:
-        screen.line("bit-exact: all outputs are equal")
+        screen.line("bit-exact: all output values are equal")
         return
     screen.line(f"identical samples    {result.identical_samples:,} of {result.samples:,}")
     screen.line(f"different values     {result.different_values:,} of {result.samples * result.outputs:,}")
     screen.line(f"largest difference   {result.largest_difference:g}")
     screen.line(f"same class           {ui.percent(result.agreement)}")
     if result.first_difference is not None:
-        sample, position, left, right = result.first_difference
-        screen.line(f"first difference     sample {sample}, output {position}: {left:g} and {right:g}")
+        where = result.first_difference
+        screen.line(
+            f"first difference     sample {where.sample}, output {where.output}, value {where.position}: "
+            f"{where.first:g} and {where.second:g}"
+        )

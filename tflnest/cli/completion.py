@@ -8,15 +8,16 @@ from click.shell_completion import get_completion_class
 from tflnest.errors import UsageError
 
 
-@click.command("completion")
+@click.command("completion", short_help="Print the completion script of a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
-    """Print the completion script for a SHELL.
+    """Print the script that completes verbs, options and boards in a SHELL.
 
     \b
-    Example (bash):
-      tflnest completion bash > ~/.tflnest-complete.bash
-      echo '. ~/.tflnest-complete.bash' >> ~/.bashrc
+    Examples (bash, zsh, fish):
+      tflnest completion bash > ~/.local/share/bash-completion/completions/tflnest
+      tflnest completion zsh > ~/.tflnest.zsh; echo '. ~/.tflnest.zsh' >> ~/.zshrc
+      tflnest completion fish > ~/.config/fish/completions/tflnest.fish
     """
     from tflnest.cli import cli
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,43 +15,51 @@ if TYPE_CHECKING:
     from converters.conversion import Conversion
 
 
-@click.command("convert")
+@click.command("convert", short_help="Turn a model into a nested .tflite.")
 @click.argument("source", type=click.Path())
 @click.option(
-    "-o",
-    "--output",
-    type=click.Path(),
-    help="Where to write the nested file. [default: SOURCE.nested.tflite]",
+    "-o", "--output", type=click.Path(), help="The nested file. [default: SOURCE with .nested.tflite]"
 )
 @click.option(
-    "--levels", type=ui.LEVELS, metavar="B,B,...", help="Bit-widths, increasing, for example 4,6,8."
+    "--levels",
+    type=ui.LEVELS,
+    metavar="B,B,...",
+    help="Increasing bit-widths, for example 6,8. [default: the recipe's, 4,6,8]",
 )
-@click.option("--scheme", type=click.Choice(list(Scheme)), help="How weights are divided.")
 @click.option(
-    "--rounding", metavar="METHOD", help="Rounding method: truncate (bucket), nearest (compensated)."
+    "--scheme",
+    type=click.Choice([str(scheme) for scheme in Scheme]),
+    help="How weights are divided. [default: the recipe's, bucket]",
+)
+@click.option(
+    "--rounding",
+    metavar="METHOD",
+    help="truncate (bucket) or nearest (compensated). [default: the scheme's]",
 )
 @click.option(
     "--calibration",
     type=click.Path(),
     metavar="FILE",
-    help="Training samples: .npz with key x, or .npy; samples first. Float models need it.",
+    help="Training samples: .npz with key x, or .npy; samples first. Float models need them.",
 )
 @click.option(
-    "--recipe", metavar="FILE|PRESET", help="Recipe file (TOML), or preset: default, uniform, compensated."
+    "--recipe",
+    type=ui.RECIPE,
+    metavar="FILE|PRESET",
+    help="Which filters nest, and how: a TOML file, or a preset (default, uniform, compensated). "
+    "[default: default]",
 )
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="For everything that is drawn at random."
-)
+@click.option("--seed", type=int, default=0, show_default=True, help="For all that is drawn at random.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
 @click.option("-n", "--dry-run", is_flag=True, help="Do everything but write.")
-@click.option("-v", "--verbose", is_flag=True, help="Also list every filter and why it nests or stays flat.")
+@click.option("-v", "--verbose", is_flag=True, help="List every filter, and why it nests or stays flat.")
 @ui.output_options
 def command(source: str, output: str | None, verbose: bool, **options: Any) -> None:
-    """Convert SOURCE to a nested .tflite.
+    """Turn SOURCE into one .tflite that holds it at several bit-widths.
 
     SOURCE is a Keras model (.keras, .h5), a SavedModel folder, a float .tflite or an int8 .tflite. Float models
-    become full-integer int8 first, which takes calibration data; an int8 model keeps its full-bit weights bit
-    for bit.
+    become full-integer int8 first, which takes calibration data. With scheme bucket the full-bit weights are
+    those of the int8 model, bit for bit.
 
     \b
     Examples:
@@ -69,21 +78,20 @@ def command(source: str, output: str | None, verbose: bool, **options: Any) -> N
 
 def default_output(source: str) -> str:
     """`model.h5` -> `model.nested.tflite`."""
-    stem = source.rstrip("/")
-    for suffix in (".tflite", ".keras", ".h5"):
-        stem = stem.removesuffix(suffix)
-    return f"{stem}.nested.tflite"
+    from converters.sources import SUFFIXES
+
+    path = Path(source)
+    name = path.stem if path.suffix.lower() in SUFFIXES else path.name
+    return str(path.parent / f"{name or 'model'}.nested.tflite")
 
 
 def _show(screen: ui.Screen, result: Conversion, target: str, verbose: bool) -> None:
     int8, nested = len(result.int8.to_bytes()), len(result.model.to_bytes())
-    screen.line(
-        f"source  {ui.size(result.source_bytes):>14}  {result.source} ({result.source_kind.replace('_', ' ')})"
-    )
+    kind = result.source_kind.replace("_", " ")
+    screen.line(f"source  {ui.size(result.source_bytes):>14}  {result.source} ({kind})")
     screen.line(f"int8    {ui.size(int8):>14}")
     screen.line(f"nested  {ui.size(nested):>14}  {100 * nested / int8:.1f} % of int8; all levels in one file")
     screen.line()
-    levels = result.to_dict()["levels"]
     screen.table(
         ["level", "bits per weight", "page", "resident"],
         [
@@ -93,29 +101,34 @@ def _show(screen: ui.Screen, result: Conversion, target: str, verbose: bool) -> 
                 ui.size(row["page_bytes"]),
                 ui.size(row["resident_bytes"]),
             )
-            for row in levels
+            for row in result.to_dict()["levels"]
         ],
     )
     screen.line()
-    reasons = Counter(item.reason for item in result.filters if not item.levels)
-    flat = "; ".join(f"{count} {reason.removeprefix('recipe: ')}" for reason, count in reasons.items())
+    reasons = Counter(item.reason.removeprefix("recipe: ") for item in result.filters if not item.levels)
+    flat = "; ".join(f"{count} {reason}" for reason, count in reasons.items())
     screen.line(f"{result.nested} of {len(result.filters)} filters nest" + (f" ({flat})" if flat else ""))
     if verbose:
-        screen.line()
-        screen.table(
-            ["filter", "operator", "weights", "levels", "why"],
-            [
-                (
-                    item.name,
-                    item.operator,
-                    f"{item.weights:,}",
-                    ",".join(map(str, item.levels)) or "flat",
-                    item.reason,
-                )
-                for item in result.filters
-            ],
-            left=("filter", "operator", "why"),
-        )
+        _show_filters(screen, result)
     for note in result.notes:
         screen.note(note)
-    screen.line(f"wrote {target}" if result.output else f"dry run: nothing was written to {target}")
+    screen.line(f"wrote {target}" if result.output else f"dry run: {target} was not written")
+
+
+def _show_filters(screen: ui.Screen, result: Conversion) -> None:
+    screen.line()
+    screen.table(
+        ["filter", "operator", "weights", "levels", "why"],
+        [
+            (
+                item.name,
+                item.operator,
+                f"{item.weights:,}",
+                ",".join(map(str, item.levels)) or "flat",
+                item.reason,
+            )
+            for item in result.filters
+        ],
+        left=("filter", "operator", "why"),
+    )
+    screen.line()

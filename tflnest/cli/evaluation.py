@@ -10,10 +10,14 @@ from tflnest.cli import ui
 from tflnest.evaluation import Evaluation, evaluate
 
 
-@click.command("eval")
+@click.command("eval", short_help="Measure the accuracy of every level.")
 @click.argument("file", type=click.Path())
 @click.option(
-    "--data", type=click.Path(), required=True, help="Samples: .npz with key x (labels in y), or .npy."
+    "--data",
+    type=click.Path(),
+    metavar="FILE",
+    required=True,
+    help="Samples: .npz with key x (labels in y), or .npy.",
 )
 @click.option("--level", default="all", show_default=True, metavar="B|all", help="One level, or all.")
 @click.option("--limit", type=int, metavar="N", help="Only the first N samples.")
@@ -22,14 +26,15 @@ from tflnest.evaluation import Evaluation, evaluate
     type=click.Choice(["auto", "reference", "litert"]),
     default="auto",
     show_default=True,
-    help="reference is bit-exact with TFLM; litert is stock TensorFlow Lite; auto takes litert for float models.",
+    help="reference: bit-exact with TFLM; litert: stock TensorFlow Lite; auto: litert for float models.",
 )
 @ui.output_options
 def command(file: str, output_format: str, quiet: bool, no_progress: bool, **options: Any) -> None:
     """Measure what accuracy each level of FILE keeps.
 
     Prints top-1 where the data has labels, and always how often a level gives the same class as the full-bit
-    level.
+    level, how often all its outputs are identical, and their mean difference. FILE may be nested, plain int8 or
+    float.
 
     \b
     Example:

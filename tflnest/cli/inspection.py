@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from firmware_sim.inspection import Inspection, Port
 
 
-@click.command("inspect")
+@click.command("inspect", short_help="Show levels, sizes and arena; what fits a board.")
 @click.argument("file", type=click.Path())
-@click.option("--board", metavar="NAME|FILE", help="Say what fits on a board; `tflnest boards` lists them.")
+@click.option(
+    "--board", type=ui.BOARD, metavar="NAME|FILE", help="Say what fits; `tflnest boards` lists them."
+)
 @board_options
-@click.option("-v", "--verbose", is_flag=True, help="Also list every nested filter, and the arena's tail.")
+@click.option("-v", "--verbose", is_flag=True, help="List every filter, and what the arena's tail holds.")
 @ui.output_options
 def command(
     file: str,
@@ -33,7 +35,7 @@ def command(
 ) -> None:
     """Show what is in FILE, nested or plain, and how large a tensor arena it takes.
 
-    Without a board the arena is that of a Cortex-M. Head, tail and minimum are those of TensorFlow Lite Micro.
+    Head, tail and minimum of the arena are those of TensorFlow Lite Micro, without a board on a Cortex-M.
 
     \b
     Example:
@@ -50,6 +52,7 @@ def command(
     _show_file(screen, result)
     _show_levels(screen, result)
     _show_arena(screen, result, verbose)
+    _show_needs(screen, result)
     if verbose:
         _show_filters(screen, result)
     if result.recipe:
@@ -60,15 +63,14 @@ def command(
 
 
 def _show_file(screen: ui.Screen, result: Inspection) -> None:
-    screen.line(f"{result.name}: {ui.size(result.bytes)}, SHA-256 {result.sha256[:12]}")
+    rows = [("file", f"{result.name}: {ui.size(result.bytes)}"), ("SHA-256", result.sha256)]
     if result.identity is not None:
-        screen.line(f"identity  {result.identity}")
+        rows.append(("identity", result.identity))
     for name, ports in (("input", result.inputs), ("output", result.outputs)):
-        for port in ports:
-            screen.line(f"{name:<9} {_port(port)}")
+        rows += [(name, _port(port)) for port in ports]
     operators = ", ".join(f"{count} {name}" for name, count in sorted(result.operators.items()))
-    screen.line(f"operators {operators}")
-    screen.line(f"filters   {len(result.nested)} nested, {len(result.flat)} flat")
+    rows += [("operators", operators), ("filters", f"{len(result.nested)} nested, {len(result.flat)} flat")]
+    screen.facts(rows)
 
 
 def _port(port: Port) -> str:
@@ -77,55 +79,62 @@ def _port(port: Port) -> str:
 
 
 def _show_levels(screen: ui.Screen, result: Inspection) -> None:
-    screen.line()
-    columns = ["level", "bits per weight", "page", "resident"]
     crcs = {page.level: f"{page.crc32:08x}" for page in result.pages}
-    if crcs:
-        columns.append("CRC-32")
-    placements = list(dict.fromkeys(str(item.placement) for item in result.needs))
-    columns += [f"pages in {name}" if crcs else "fits" for name in placements]
-    rows = []
-    for size in result.levels:
-        row = [
-            str(size.level),
-            f"{size.bits_per_weight:.2f}",
-            ui.size(size.page_bytes),
-            ui.size(size.resident_bytes),
-        ]
-        if crcs:
-            row.append(crcs[size.level])
-        row += [_fit(item) for item in result.needs if item.level == size.level]
-        rows.append(row)
-    screen.table(columns, rows)
-
-
-def _fit(needs: Needs) -> str:
-    if needs.fits:
-        return "fits"
-    short = [("SRAM", needs.sram_short_bytes), ("flash", needs.flash_short_bytes)]
-    return "short " + ", ".join(f"{ui.size(count)} {name}" for name, count in short if count)
+    screen.line()
+    screen.table(
+        ["level", "bits per weight", "page", "resident", *(["CRC-32"] if crcs else [])],
+        [
+            (
+                size.level,
+                f"{size.bits_per_weight:.2f}",
+                ui.size(size.page_bytes),
+                ui.size(size.resident_bytes),
+                *([crcs[size.level]] if crcs else []),
+            )
+            for size in result.levels
+        ],
+    )
 
 
 def _show_arena(screen: ui.Screen, result: Inspection, verbose: bool) -> None:
     arena = result.arena
-    where = (
-        f"board {result.board.name}: {ui.size(result.board.sram_bytes)} SRAM, {ui.size(result.board.flash_bytes)} flash"
-        if result.board
-        else "no board"
-    )
     screen.line()
-    screen.line(f"arena ({arena.target.name}; {where})")
+    screen.line(f"arena, {arena.target.name}")
     screen.line(f"  head     {ui.size(arena.head_bytes):>12}  activations and scratch")
     screen.line(f"  tail     {ui.size(arena.tail_bytes):>12}  persistent objects")
+    if verbose:
+        for name, count in arena.tail_breakdown.items():
+            screen.line(f"    {ui.size(count):>12}  {name}")
     screen.line(f"  total    {ui.size(arena.total_bytes):>12}")
     screen.line(f"  minimum  {ui.size(arena.minimum_bytes):>12}  smallest arena that works")
     if arena.peak is not None:
         screen.line(f"  peak at operator {arena.peak.label}: {ui.size(arena.peak.live_bytes)} live")
-    if verbose:
-        for name, count in arena.tail_breakdown.items():
-            screen.line(f"    {ui.size(count):>12}  {name}")
     for name in arena.unknown_kernels:
         screen.note(f"the memory of {name}'s own kernel is not known and counts as 0 bytes")
+
+
+def _show_needs(screen: ui.Screen, result: Inspection) -> None:
+    board = result.board
+    if board is None:
+        return
+    sizes = f"{ui.size(board.sram_bytes)} SRAM, {ui.size(board.flash_bytes)} flash"
+    screen.line()
+    screen.line(f"board {board.name}: {sizes}")
+    screen.table(
+        ["level", "pages in", "SRAM", "flash", "fits"],
+        [
+            (item.level, item.placement, ui.size(item.sram_bytes), ui.size(item.flash_bytes), _fit(item))
+            for item in result.needs
+        ],
+        left=("pages in", "fits"),
+    )
+
+
+def _fit(needs: Needs) -> str:
+    if needs.fits:
+        return "yes"
+    short = [("SRAM", needs.sram_short_bytes), ("flash", needs.flash_short_bytes)]
+    return "no, short " + ", ".join(f"{ui.size(count)} {name}" for name, count in short if count)
 
 
 def _show_filters(screen: ui.Screen, result: Inspection) -> None:

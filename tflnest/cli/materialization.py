@@ -10,10 +10,12 @@ from tflnest.materialization import materialize
 from tflnest.model import Model
 
 
-@click.command("materialize")
+@click.command("materialize", short_help="Write one level as a stock int8 .tflite.")
 @click.argument("file", type=click.Path())
-@click.option("--level", type=int, help="Level to write. [default: full-bit]")
-@click.option("-o", "--output", type=click.Path(), required=True, help="Where to write the stock model.")
+@click.option("--level", type=int, metavar="B", help="Level to write. [default: full-bit]")
+@click.option(
+    "-o", "--output", type=click.Path(), metavar="FILE", required=True, help="Where to write the stock model."
+)
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
 @ui.output_options
 def command(

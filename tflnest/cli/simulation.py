@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from firmware_sim.simulation import Simulation
 
 
-@click.command("simulate")
+@click.command("simulate", short_help="Run on a pretend board whose memory is a limit.")
 @click.argument("file", type=click.Path())
-@click.option("--board", metavar="NAME|FILE", required=True, help="`tflnest boards` lists them.")
+@click.option(
+    "--board", type=ui.BOARD, metavar="NAME|FILE", required=True, help="`tflnest boards` lists them."
+)
 @board_options
-@click.option("--level", type=int, help="Run at this level all the time. [default: full-bit]")
+@click.option("--level", type=int, metavar="B", help="Run at this level throughout. [default: full-bit]")
 @click.option("--schedule", metavar="B@N,...", help='Levels over inferences, for example "4@0,8@10,4@20".')
 @click.option(
     "--pages",
@@ -28,11 +30,16 @@ if TYPE_CHECKING:
     help="Where the lower-bit pages rest; from the host they come over the serial port.",
 )
 @click.option(
-    "--data", type=click.Path(), help="Samples to run: .npz with key x, or .npy. [default: memory only]"
+    "--data",
+    type=click.Path(),
+    metavar="FILE",
+    help="Samples to run: .npz with key x, or .npy. [default: none, memory only]",
 )
-@click.option("--runs", type=int, metavar="N", help="Number of inferences.")
+@click.option(
+    "--runs", type=int, metavar="N", help="Number of inferences. [default: as the schedule and the data ask]"
+)
 @click.option("--plot", type=click.Path(), metavar="PNG", help="Write the memory timeline as a picture.")
-@click.option("--trace", type=click.Path(), metavar="JSON", help="Write every event.")
+@click.option("--trace", type=click.Path(), metavar="JSON", help="Write the report with every event.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the picture and the trace.")
 @ui.output_options
 def command(
@@ -49,7 +56,7 @@ def command(
     no_progress: bool,
     **options: Any,
 ) -> None:
-    """Run FILE on a pretend board whose SRAM and flash really are limits.
+    """Run FILE, nested or plain, on a pretend board whose SRAM and flash really are limits.
 
     Prints what every operator needs, what each level keeps resident and what a switch moves. A model that does
     not fit ends with exit code 5 and says what would fit. Cycles and times are estimates.
@@ -57,7 +64,8 @@ def command(
     \b
     Examples:
       tflnest simulate nested.tflite --board stm32vldiscovery --level 4
-      tflnest simulate nested.tflite --board nrf52840 --pages host --schedule "4@0,8@10,4@20" --plot timeline.png
+      tflnest simulate nested.tflite --board nrf52840 --pages host \\
+          --schedule "4@0,8@10,4@20" --plot timeline.png
     """
     from firmware_sim.simulation import simulate
     from firmware_sim.timeline import write_plot, write_trace
@@ -89,20 +97,42 @@ def command(
 
 def _show_board(screen: ui.Screen, result: Simulation) -> None:
     board, arena = result.board, result.arena
-    screen.line(f"{result.name} on {board.title} ({board.name})")
-    screen.line(
-        f"SRAM   {ui.size(result.peak_sram_bytes):>12} of {ui.size(board.sram_bytes)} at the peak: "
-        f"arena {ui.size(arena.needed_bytes)}, stack and static data {ui.size(board.stack_bytes)}, page slots the rest"
-    )
     needs = max(result.needs, key=lambda item: item.flash_bytes)
-    screen.line(
-        f"flash  {ui.size(needs.flash_bytes):>12} of {ui.size(board.flash_bytes)}: "
-        f"pages {ui.size(needs.page_bytes)}, runtime {ui.size(needs.runtime_bytes)} (estimate)"
+    slots = result.peak_sram_bytes - arena.needed_bytes - board.stack_bytes
+    screen.facts(
+        [
+            ("model", f"{result.name}, {_levels(result)}"),
+            ("board", f"{board.title} ({board.name})"),
+            (
+                "SRAM",
+                f"{ui.size(result.peak_sram_bytes)} of {ui.size(board.sram_bytes)} at the peak: arena "
+                f"{ui.size(arena.needed_bytes)}, stack and static data {ui.size(board.stack_bytes)}, "
+                f"page slots {ui.size(slots)}",
+            ),
+            (
+                "flash",
+                f"{ui.size(needs.flash_bytes)} of {ui.size(board.flash_bytes)}: pages "
+                f"{ui.size(needs.page_bytes)}, runtime {ui.size(needs.runtime_bytes)} (estimate)",
+            ),
+            (
+                "time",
+                f"{1000 * result.inference_seconds:,.1f} ms an inference at {board.clock_hz / 1e6:g} MHz: "
+                f"{result.macs:,} multiply-accumulates, {round(result.cycles):,} cycles (estimate: "
+                f"{board.cycles.source})",
+            ),
+        ]
     )
-    screen.line(
-        f"time   {1000 * result.inference_seconds:>9,.1f} ms an inference at {board.clock_hz / 1e6:g} MHz: "
-        f"{result.macs:,} multiply-accumulates, {round(result.cycles):,} cycles (estimate: {board.cycles.source})"
-    )
+
+
+def _levels(result: Simulation) -> str:
+    """What ran: one level, or a schedule."""
+    runs = f"{result.runs} inference{'s' if result.runs > 1 else ''}"
+    if result.identity is None:
+        return f"not nested, {runs}"
+    if len(result.schedule) == 1:
+        return f"level {result.schedule[0].level}, pages in {result.placement}, {runs}"
+    schedule = ",".join(map(str, result.schedule))
+    return f"schedule {schedule}, pages in {result.placement}, {runs}"
 
 
 def _show_operators(screen: ui.Screen, result: Simulation) -> None:
@@ -127,7 +157,7 @@ def _show_operators(screen: ui.Screen, result: Simulation) -> None:
 def _show_levels(screen: ui.Screen, result: Simulation) -> None:
     screen.line()
     screen.table(
-        ["level", "page", "resident", "separate model", "SRAM", "flash", "fits"],
+        ["level", "page", "resident", "separate", "SRAM", "flash", "fits"],
         [
             (
                 size.level,
@@ -148,19 +178,31 @@ def _show_switches(screen: ui.Screen, result: Simulation) -> None:
     if not storage.switches:
         return
     screen.line()
-    for switch in storage.switches:
-        screen.line(
-            f"switch {switch.low} <-> {switch.high}: {ui.size(switch.page_bytes)}; separate models move "
-            f"{ui.size(switch.separate_bytes)} ({100 * switch.reduction:.1f} % less)"
-        )
-    screen.line(
-        f"storage: {ui.size(storage.nested_bytes)}; separate models take {ui.size(storage.separate_bytes)} "
-        f"({100 * storage.reduction:.1f} % less)"
+    screen.table(
+        ["switch", "moves", "separate models move", "saved"],
+        [
+            (
+                f"{switch.low} <-> {switch.high}",
+                ui.size(switch.page_bytes),
+                ui.size(switch.separate_bytes),
+                f"{100 * switch.reduction:.1f} %",
+            )
+            for switch in storage.switches
+        ]
+        + [
+            (
+                "storage",
+                ui.size(storage.nested_bytes),
+                ui.size(storage.separate_bytes),
+                f"{100 * storage.reduction:.1f} %",
+            )
+        ],
+        left=("switch",),
     )
     screen.line()
-    rows = []
-    for move in result.moves:
-        rows.append(
+    screen.table(
+        ["inference", "level", "pages", "moved", "over the link", "link time"],
+        [
             (
                 move.inference,
                 move.level,
@@ -170,7 +212,7 @@ def _show_switches(screen: ui.Screen, result: Simulation) -> None:
                 ui.size(move.link_bytes),
                 f"{move.seconds:.2f} s",
             )
-        )
-    screen.table(
-        ["inference", "level", "pages", "moved", "over the link", "link time"], rows, left=("pages",)
+            for move in result.moves
+        ],
+        left=("pages",),
     )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from tflnest.errors import ExitCode, TflnestError
 from tflnest.progress import Progress, silent
@@ -28,6 +31,11 @@ WIDE = 200
 
 #: Share of the work between two progress lines where stderr is no terminal.
 LINE_STEP = 0.1
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:  # older versions of click have no type arguments
+    _ParamType = click.ParamType
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -44,10 +52,11 @@ class Screen:
     def __init__(self, output_format: str = "text", quiet: bool = False, show_progress: bool = True) -> None:
         self.output_format = output_format
         self.quiet = quiet
-        self.show_progress = show_progress and not quiet
         # Where nobody looks at a terminal, tables take the room they need.
-        self.console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
-        self.errors = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+        self.errors = error_console()
+        # A program that reads JSON finds an error document on stderr, or nothing.
+        self.show_progress = show_progress and not quiet and (self.errors.is_terminal or not self.is_json)
 
     @property
     def is_json(self) -> bool:
@@ -57,18 +66,29 @@ class Screen:
     def line(self, text: str = "") -> None:
         """A line of a text result."""
         if not self.is_json:
-            self.console.print(text, markup=False)
+            self.console.print(text, markup=False, soft_wrap=True)
 
-    def note(self, text: str) -> None:
-        """Something the user should know, on stderr."""
-        if not self.quiet:
-            self.errors.print(f"note: {text}", markup=False)
-
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], left: Sequence[str] = ()) -> None:
-        """A table of a text result; columns are right-aligned but for those in `left`."""
+    def facts(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Lines of a text result, each with a name; long ones are folded under their start."""
         if self.is_json:
             return
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in rows:
+            grid.add_row(Text(name), Text(value))
+        self._print_lines(grid)
+
+    def note(self, text: str) -> None:
+        """Something the user should know, on stderr; JSON documents have it among their keys."""
+        if not self.quiet and not self.is_json:
+            self.errors.print(f"note: {text}", markup=False, soft_wrap=not self.errors.is_terminal)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], left: Sequence[str] = ()) -> None:
+        """A table of a text result; columns are right-aligned but for those in `left`, which may fold."""
+        if self.is_json:
+            return
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
         for column in columns:
             table.add_column(
                 column,
@@ -77,13 +97,20 @@ class Screen:
                 overflow="fold",
             )
         for row in rows:
-            table.add_row(*(str(cell) for cell in row))
-        self.console.print(table, soft_wrap=False)
+            table.add_row(*(Text(str(cell)) for cell in row))
+        self._print_lines(table)
+
+    def _print_lines(self, content: Table) -> None:
+        """Print without the blanks that fill up lines."""
+        with self.console.capture() as capture:
+            self.console.print(content)
+        for line in capture.get().splitlines():
+            click.echo(line.rstrip())
 
     def json(self, document: dict[str, Any]) -> None:
         """The JSON result; does nothing in text mode."""
         if self.is_json:
-            click.echo(json.dumps({"schema_version": JSON_SCHEMA_VERSION, **document}, indent=2))
+            click.echo(_json({"schema_version": JSON_SCHEMA_VERSION, **document}))
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -95,6 +122,27 @@ class Screen:
                 yield bar.update
         else:
             yield _Lines(self.errors).update
+
+
+def error_console() -> Console:
+    """The console on stderr."""
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDE)
+
+
+def _json(document: dict[str, Any]) -> str:
+    """JSON text; numbers that JSON does not have become null."""
+    try:
+        return json.dumps(document, indent=2, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(document), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class _Bar:
@@ -145,7 +193,7 @@ class _Lines:
         share = done / max(total, 1)
         if share >= self._next.get(stage, 0.0):
             self._next[stage] = share + LINE_STEP
-            self._console.print(f"{stage}: {done} of {total} ({share:.0%})", markup=False)
+            self._console.print(f"{stage}: {done} of {total} ({share:.0%})", markup=False, soft_wrap=True)
 
 
 def size(count: int) -> str:
@@ -167,7 +215,7 @@ def output_options(command: Command) -> Command:
             type=click.Choice(["text", "json"]),
             default="text",
             show_default=True,
-            help="json prints one document with a schema version on stdout, and nothing else.",
+            help="json: one document on stdout, nothing else.",
         ),
         click.option("-q", "--quiet", is_flag=True, help="No progress and no notes."),
         click.option("--no-progress", is_flag=True, help="No progress on stderr."),
@@ -185,19 +233,25 @@ def screen(output_format: str, quiet: bool, no_progress: bool) -> Screen:
 def report_error(error: TflnestError, as_json: bool) -> ExitCode:
     """Show an error on stderr; returns the exit code."""
     if as_json:
-        content = {"message": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
-        click.echo(json.dumps({"schema_version": JSON_SCHEMA_VERSION, "error": content}, indent=2), err=True)
-    else:
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print("error: ", style="bold red", end="")
-        console.print(error.message, markup=False)
-        if error.hint:
-            console.print("hint: ", style="bold", end="")
-            console.print(error.hint, markup=False)
+        details = {name: value for name, value in vars(error).items() if name not in ("message", "hint")}
+        content = {
+            "type": type(error).__name__.lstrip("_"),
+            "message": error.message,
+            "hint": error.hint,
+            "exit_code": int(error.exit_code),
+            **details,
+        }
+        click.echo(_json({"schema_version": JSON_SCHEMA_VERSION, "error": content}), err=True)
+        return error.exit_code
+    console = error_console()
+    for name, style, text in (("error", "bold red", error.message), ("hint", "bold", error.hint)):
+        if text:
+            line = Text.assemble((f"{name}:", style), " ", text)
+            console.print(line, soft_wrap=not console.is_terminal)
     return error.exit_code
 
 
-class LevelsType(click.ParamType):
+class LevelsType(_ParamType):
     """A chain of levels on the command line: `4,6,8`."""
 
     name = "levels"
@@ -219,6 +273,42 @@ class LevelsType(click.ParamType):
 
 
 LEVELS = LevelsType()
+
+
+class BoardType(_ParamType):
+    """The name of a board profile, or the path of one; completes both."""
+
+    name = "board"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names that begin so, or files."""
+        from firmware_sim.board import list_boards
+
+        names = [CompletionItem(name) for name in list_boards() if name.startswith(incomplete)]
+        return names or [CompletionItem(incomplete, type="file")]
+
+
+BOARD = BoardType()
+
+
+class RecipeType(_ParamType):
+    """The name of a preset, or the path of a recipe; completes both."""
+
+    name = "recipe"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names that begin so, or files."""
+        from converters.recipe import presets
+
+        names = [CompletionItem(name) for name in presets() if name.startswith(incomplete)]
+        return names or [CompletionItem(incomplete, type="file")]
+
+
+RECIPE = RecipeType()
 
 
 def stream_setup() -> None:
