@@ -166,11 +166,14 @@ def convert(
         progress: Told how far it is.
 
     Raises:
-        UsageError: Options or recipe make no sense, the output exists, or a float source has no calibration.
+        UsageError: Options, recipe or seed make no sense, the output exists, or a float source has no
+            calibration.
         FormatError: The source or the calibration data is not sound.
         UnsupportedError: The source has something that can't be converted.
         MissingExtraError: The source needs TensorFlow, and it is not installed.
     """
+    if seed < 0:
+        raise UsageError(f"the seed is {seed}, 0 or more was expected")
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     chosen = chosen.with_options(levels, scheme, rounding)
     if output is not None and not dry_run:
@@ -221,16 +224,16 @@ def _nest(
         except UnsupportedError as error:
             notes.append(f"biases are the source's, not corrected: {error.message}")
     model = nest(int8, filters, biases, recipe)
-    if len(model.to_bytes()) > len(int8.to_bytes()):
+    if filters and len(model.to_bytes()) > len(int8.to_bytes()):
         model = drop_names(model)
         notes.append("names of inner activations were dropped to keep the file small")
     grown = len(model.to_bytes()) - len(int8.to_bytes())
-    if grown > 0:
+    if not filters:
+        notes.append("nothing was nested; the reasons stand with the filters")
+    elif grown > 0:
         notes.append(
             f"the nested file is {grown:,} bytes larger than the int8 file: its filters are small, its biases many"
         )
-    if not filters:
-        notes.append("nothing was nested; the reasons stand with the filters")
     return Conversion(
         model=model,
         int8=int8,

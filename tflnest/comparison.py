@@ -149,6 +149,8 @@ def _check_shapes(runners: list[Runner]) -> None:
 
 def _random_data(tensor: Tensor, seed: int, samples: int) -> Dataset:
     """Uniform random samples over what the input can hold, as real numbers where it has a scale."""
+    if seed < 0:
+        raise UsageError(f"the seed is {seed}, 0 or more was expected")
     if samples < 1:
         raise UsageError(f"at least 1 sample is needed, and {samples} were asked for")
     generator = np.random.default_rng(seed)

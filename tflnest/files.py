@@ -36,17 +36,19 @@ def check_writable(path: str | Path, force: bool = False) -> None:
     """Refuse early, before long work, what `write_file` would refuse after it.
 
     Raises:
-        UsageError: The file exists and `force` is false, or its folder does not exist.
+        UsageError: The file exists and `force` is false, or its folder does not exist or cannot be written to.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder, a file name was expected")
     if path.exists() and not force:
         raise UsageError(
             f"{path}: exists already", "choose another name, or overwrite it with --force (force=True)"
         )
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder, a file name was expected")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist", "create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{path}: the folder {path.parent} cannot be written to", "choose another place")
 
 
 def write_file(path: str | Path, content: bytes, force: bool = False) -> None:
@@ -69,9 +71,11 @@ def write_file(path: str | Path, content: bytes, force: bool = False) -> None:
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
         Path(temporary).replace(path)
-    except OSError as error:
+    except BaseException as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise TflnestError(
             f"{path}: could not write {len(content):,} bytes: {error.strerror or error}",
             "nothing was changed; free some space or choose another place",

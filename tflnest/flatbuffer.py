@@ -83,7 +83,8 @@ def check(content: bytes) -> None:
         raise FormatError(f"not a TensorFlow Lite file: it has {len(content)} bytes")
     if content[4:8] != FILE_IDENTIFIER:
         raise FormatError(
-            f"not a TensorFlow Lite file: bytes 4 to 8 are {content[4:8]!r}, expected {FILE_IDENTIFIER!r}"
+            f"not a TensorFlow Lite file: bytes 4 to 8 are {content[4:8]!r}, expected {FILE_IDENTIFIER!r}",
+            "a Keras model or SavedModel becomes one with tflnest convert",
         )
     try:
         _Walk(content).visit(schema().Model.GetRootAs(content, 0), 0)

@@ -60,6 +60,11 @@ class Runner:
         self.outputs: tuple[Tensor, ...] = tuple(model.graph.main.output_tensors())
         if engine == "auto":
             engine = ENGINES[0] if is_integer(model) else STOCK_ENGINE
+        elif engine != STOCK_ENGINE and not is_integer(model):
+            raise UnsupportedError(
+                f"the {engine} engine computes with integers, and the model is float",
+                f"run it with the engine {STOCK_ENGINE}, or auto",
+            )
         self.engine = engine
         self._stock: Any = None
         if engine == STOCK_ENGINE:

@@ -36,7 +36,14 @@ from tflnest.errors import VerificationError
     show_default=True,
     help="reference: bit-exact with TFLM; litert: stock TensorFlow Lite; auto: litert for float models.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="For random samples.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="For random samples.",
+)
 @click.option("--exact", is_flag=True, help="Exit with 4 unless the outputs are equal bit by bit.")
 @ui.output_options
 def command(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from converters import rounding
+from converters.recipe import DEFAULT_PRESET, presets
 from tflnest.cli import ui
 from tflnest.nesting import Scheme
 
@@ -18,7 +20,11 @@ if TYPE_CHECKING:
 @click.command("convert", short_help="Turn a model into a nested .tflite.")
 @click.argument("source", type=click.Path())
 @click.option(
-    "-o", "--output", type=click.Path(), help="The nested file. [default: SOURCE with .nested.tflite]"
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE",
+    help="The nested file. [default: SOURCE with .nested.tflite]",
 )
 @click.option(
     "--levels",
@@ -33,8 +39,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--rounding",
+    type=click.Choice(rounding.names()),
     metavar="METHOD",
-    help="truncate (bucket) or nearest (compensated). [default: the scheme's]",
+    help=f"How weights are rounded: {', '.join(rounding.names())}. [default: the scheme's]",
 )
 @click.option(
     "--calibration",
@@ -46,10 +53,18 @@ if TYPE_CHECKING:
     "--recipe",
     type=ui.RECIPE,
     metavar="FILE|PRESET",
-    help="Which filters nest, and how: a TOML file, or a preset (default, uniform, compensated). "
-    "[default: default]",
+    default=DEFAULT_PRESET,
+    show_default=True,
+    help=f"Which filters nest, and how: a TOML file, or a preset: {', '.join(presets())}.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="For all that is drawn at random.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="For all that is drawn at random.",
+)
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
 @click.option("-n", "--dry-run", is_flag=True, help="Do everything but write.")
 @click.option("-v", "--verbose", is_flag=True, help="List every filter, and why it nests or stays flat.")

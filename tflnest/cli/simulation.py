@@ -70,6 +70,8 @@ def command(
     from firmware_sim.simulation import simulate
     from firmware_sim.timeline import write_plot, write_trace
     from tflnest.dataset import load_dataset
+    from tflnest.model import Model
+    from tflnest.runner import single_input
     from tflnest.schema import require_extra
 
     screen = ui.screen(output_format, quiet, no_progress)
@@ -78,9 +80,10 @@ def command(
             check_writable(path, force)
     if plot is not None:
         require_extra("matplotlib", "plot", "to draw the timeline")
-    inputs = None if data is None else load_dataset(data).x
+    chosen = load_board(board, sram, flash)
+    inputs = None if data is None else load_dataset(data).inputs_for(single_input(Model.load(file)))
     with screen.progress() as progress:
-        result = simulate(file, load_board(board, sram, flash), inputs=inputs, progress=progress, **options)
+        result = simulate(file, chosen, inputs=inputs, progress=progress, **options)
     if plot is not None:
         write_plot(result, plot, force)
     if trace is not None:

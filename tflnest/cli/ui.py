@@ -269,7 +269,7 @@ class LevelsType(_ParamType):
         except ValueError:
             self.fail(f"{value!r} is no list of bit-widths; give for example 4,6,8", param, ctx)
         except TflnestError as error:
-            self.fail(str(error), param, ctx)
+            self.fail("; ".join(filter(None, (error.message, error.hint))), param, ctx)
 
 
 LEVELS = LevelsType()
