@@ -164,7 +164,12 @@ def _obstacle(subgraph: Subgraph, tensor: Tensor, operators: Sequence[Operator])
 def _operator_obstacle(subgraph: Subgraph, tensor: Tensor, operator: Operator) -> str | None:
     if operator.inputs[0] < 0 or len(operator.inputs) > 3 or len(operator.outputs) != 1:
         return f"it has inputs {list(operator.inputs)} and outputs {list(operator.outputs)}"
-    if len(tensor.shape) != FILTER_RANK[operator.name] or max(tensor.shape) > MAX_DIMENSION:
+    depthwise = operator.name == "DEPTHWISE_CONV_2D"
+    if (
+        len(tensor.shape) != FILTER_RANK[operator.name]
+        or max(tensor.shape) > MAX_DIMENSION
+        or (depthwise and tensor.shape[0] != 1)
+    ):
         return f"its filter has shape {list(tensor.shape)}"
     unusable = unusable_option(operator.name, operator.version, operator.options)
     if unusable is not None:
