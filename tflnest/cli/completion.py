@@ -19,7 +19,7 @@ def command(shell: str) -> None:
       tflnest completion zsh > ~/.tflnest.zsh; echo '. ~/.tflnest.zsh' >> ~/.zshrc
       tflnest completion fish > ~/.config/fish/completions/tflnest.fish
     """
-    from tflnest.cli import cli
+    from tflnest.cli.application import cli
 
     completer = get_completion_class(shell)
     if completer is None:
