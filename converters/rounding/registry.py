@@ -52,14 +52,14 @@ def method(name: str, *schemes: Scheme) -> Callable[[RoundingMethod], RoundingMe
     return decorate
 
 
-def names() -> tuple[str, ...]:
-    """Names of all rounding methods."""
-    return tuple(_METHODS)
+def names(scheme: Scheme | None = None) -> tuple[str, ...]:
+    """Names of all rounding methods, or of those that fit a scheme; its default comes first."""
+    return tuple(name for name, entry in _METHODS.items() if scheme is None or scheme in entry.schemes)
 
 
 def default(scheme: Scheme) -> str:
     """The method that a scheme uses where nobody asks for another: the first one that was added for it."""
-    return next(name for name, entry in _METHODS.items() if scheme in entry.schemes)
+    return names(scheme)[0]
 
 
 def check(name: str, scheme: Scheme) -> None:
@@ -71,8 +71,9 @@ def check(name: str, scheme: Scheme) -> None:
     if name not in _METHODS:
         raise UsageError(f"there is no rounding method {name!r}", f"methods are {', '.join(_METHODS)}")
     if scheme not in _METHODS[name].schemes:
-        fitting = ", ".join(item for item, entry in _METHODS.items() if scheme in entry.schemes)
-        raise UsageError(f"rounding {name!r} does not fit the scheme {scheme}", f"use {fitting}")
+        raise UsageError(
+            f"rounding {name!r} does not fit the scheme {scheme}", f"use {', '.join(names(scheme))}"
+        )
 
 
 def round_codes(name: str, problem: Problem) -> list[NDArray[np.int8]]:

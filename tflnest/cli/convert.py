@@ -16,6 +16,9 @@ from tflnest.nesting import Scheme
 if TYPE_CHECKING:
     from converters.conversion import Conversion
 
+#: The rounding methods of each scheme, its default first.
+METHODS = "; ".join(f"{scheme}: {', '.join(rounding.names(scheme))}" for scheme in Scheme)
+
 
 @click.command("convert", short_help="Turn a model into a nested .tflite.")
 @click.argument("source", type=click.Path())
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     "--rounding",
     type=click.Choice(rounding.names()),
     metavar="METHOD",
-    help=f"How weights are rounded: {', '.join(rounding.names())}. [default: the scheme's]",
+    help=f"How weights are rounded. {METHODS}. [default: the scheme's first]",
 )
 @click.option(
     "--calibration",
@@ -73,13 +76,14 @@ def command(source: str, output: str | None, verbose: bool, **options: Any) -> N
     """Turn SOURCE into one .tflite that holds it at several bit-widths.
 
     SOURCE is a Keras model (.keras, .h5), a SavedModel folder, a float .tflite or an int8 .tflite. Float models
-    become full-integer int8 first, which takes calibration data. With scheme bucket the full-bit weights are
-    those of the int8 model, bit for bit.
+    become full-integer int8 first, which takes calibration data. The full-bit weights are those of the int8
+    model, bit for bit, unless the rounding is hierarchical.
 
     \b
     Examples:
       tflnest convert model_int8.tflite -o nested.tflite --levels 4,6,8
       tflnest convert model.keras -o nested.tflite --calibration train.npz
+      tflnest convert model_int8.tflite --recipe nestquant --levels 6,8
     """
     from converters.conversion import convert
 
