@@ -1,0 +1,293 @@
+"""Nested files: what stays, what is dropped, where everything lies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from converters.bias import source_biases
+from converters.nest import drop_names, nest
+from converters.planning import plan_nesting, round_filters
+from converters.recipe import Recipe, Rule, load_recipe, parse_recipe
+from tests.models import (
+    NetworkBuilder,
+    add_offline_plan,
+    add_raw_metadata,
+    buffer_offsets,
+    everything,
+    nested,
+    network,
+    operators_of,
+    plain,
+    random_inputs,
+)
+from tflnest.interpreter import Interpreter
+from tflnest.materialization import materialize
+from tflnest.model import Model, opcode_index, pack_tree, set_metadata
+from tflnest.packing import packed_bytes
+from tflnest.schema import schema
+
+SHARED_INT8 = (
+    "ad01_int8",
+    "hello_world_int8",
+    "kws_ref_model",
+    "micro_speech_quantized",
+    "mobilenet_v2_quantized_1x3x224x224",
+    "person_detect",
+    "pretrainedResnet_quant",
+    "vww_96_int8",
+)
+
+
+def edited(change) -> Model:
+    """The network after a change of its tree."""
+    model = network().copy()
+    change(model.tree)
+    return Model.from_bytes(pack_tree(model.tree))
+
+
+@pytest.mark.parametrize("preset", ["default", "uniform", "compensated"])
+def test_the_same_input_gives_the_same_bytes(preset):
+    recipe = load_recipe(preset)
+    assert nested(network(), recipe).to_bytes() == nested(network(), recipe).to_bytes()
+
+
+def test_the_source_is_not_changed():
+    source = network()
+    content, tree = source.to_bytes(), plain(source.tree)
+    nested(source)
+    assert source.to_bytes() == content
+    assert plain(source.tree) == tree
+
+
+@pytest.mark.parametrize("preset", ["default", "uniform", "compensated"])
+def test_every_buffer_lies_at_a_multiple_of_16(preset):
+    offsets = list(buffer_offsets(nested(network(), load_recipe(preset)).to_bytes()))
+    assert len(offsets) > 10
+    assert all(offset % 16 == 0 for offset in offsets)
+
+
+def test_tensors_keep_their_positions_and_new_ones_are_appended():
+    source = network()
+    model = nested(source)
+    old, new = source.graph.main.tensors, model.graph.main.tensors
+    assert len(new) > len(old)
+    for before, after in zip(old, new, strict=False):
+        if not before.is_constant:
+            assert after == before
+        if before.name.endswith("/weights"):
+            assert (after.name, after.type) == (before.name, "UINT8")
+    assert model.graph.main.inputs == source.graph.main.inputs
+    assert model.graph.main.outputs == source.graph.main.outputs
+
+
+def test_planes_take_exactly_the_bits_of_their_weights():
+    """No extra bit: all planes of a `bucket` filter take what int8 takes, up to padding to whole groups."""
+    for operator in operators_of(nested(network())):
+        planes = operator.nesting.planes
+        total = sum(packed_bytes(operator.weights, plane.bits) for plane in planes)
+        padded = -(-operator.weights // 32) * 32
+        assert operator.weights <= total <= padded
+        if operator.weights % 32 == 0:
+            assert total == operator.weights
+
+
+def test_pages_hold_the_planes_and_biases_of_their_level():
+    model = nested(network())
+    pages = [{segment.buffer for segment in page.segments} for page in model.directory.pages]
+    tensors = model.graph.main.tensors
+    for operator in operators_of(model):
+        for position in range(3):
+            assert tensors[operator.planes[position]].buffer in pages[position]
+        for index in (*operator.multipliers, *operator.shifts):
+            assert tensors[index].buffer in pages[0]
+    constants = {tensor.buffer for tensor in tensors if tensor.is_constant}
+    assert set().union(*pages) == constants
+    assert sum(len(page) for page in pages) == len(constants)
+
+
+def test_equal_contents_are_stored_once():
+    """All levels have the source's bias here: one buffer, in the base page."""
+    model = nested(network())
+    tensors = model.graph.main.tensors
+    for operator in operators_of(model):
+        assert len({tensors[index].buffer for index in operator.biases}) == 1
+        assert len(set(operator.multipliers)) == 1
+
+
+def test_biases_that_differ_lie_in_the_pages_of_their_levels():
+    source = network()
+    recipe = everything()
+    filters = round_filters(plan_nesting(source.graph, recipe), 0)
+    biases = {
+        place: [bias + 7 * number for number, bias in enumerate(vectors)]
+        for place, vectors in source_biases(source.graph, filters).items()
+    }
+    model = nest(source, filters, biases, recipe)
+    pages = [{segment.buffer for segment in page.segments} for page in model.directory.pages]
+    tensors = model.graph.main.tensors
+    for operator in operators_of(model):
+        for position, index in enumerate(operator.biases):
+            assert tensors[index].buffer in pages[position]
+            np.testing.assert_array_equal(tensors[index].data, biases[0, operator.operator.index][position])
+        stock = source.graph.main.operators[operator.operator.index]
+        assert operator.biases[-1] == stock.inputs[2]  # the full-bit bias takes the place of the source's
+
+
+def test_the_recipe_is_stored():
+    recipe = parse_recipe('extends = "default"\nlevels = [5, 8]\n[[rules]]\nscope = "ü"\nflat = true\n')
+    assert parse_recipe(nested(network(), recipe).directory.recipe) == recipe
+
+
+def test_unknown_metadata_descriptions_and_signatures_stay():
+    def change(tree):
+        tree.description = "keep me"
+        add_raw_metadata(tree, "vendor", bytes(range(200)))
+        add_raw_metadata(tree, "empty", b"")
+
+    source = edited(change)
+    graph = nested(source).graph
+    assert graph.description == "keep me"
+    assert {
+        name: content for name, content in graph.metadata.items() if name != "TFLNEST"
+    } == source.graph.metadata
+    assert graph.signatures == source.graph.signatures
+
+
+def test_old_operator_codes_stay_as_they_are():
+    def change(tree):
+        code = tree.operatorCodes[tree.subgraphs[0].operators[4].opcodeIndex]  # RESHAPE
+        code.builtinCode, code.deprecatedBuiltinCode = 0, 22
+
+    model = nested(edited(change))
+    codes = [
+        (code.builtinCode, code.deprecatedBuiltinCode, code.customCode) for code in model.tree.operatorCodes
+    ]
+    assert (0, 22, None) in codes
+    assert model.graph.main.operators[4].name == "RESHAPE"
+
+
+def test_custom_operators_and_other_subgraphs_stay():
+    def change(tree):
+        module = schema()
+        second = module.SubGraphT()
+        second.name, second.inputs, second.outputs = "second", [0], [0]
+        tensor = module.TensorT()
+        tensor.name, tensor.shape = "x", [2]
+        operator = module.OperatorT()
+        operator.opcodeIndex = opcode_index(tree, "VendorOp", version=3, custom=True)
+        operator.inputs, operator.outputs = [0], [0]
+        operator.customOptions = np.arange(9, dtype=np.uint8)
+        second.tensors, second.operators = [tensor], [operator]
+        tree.subgraphs.append(second)
+
+    source = edited(change)
+    model = nested(source)
+    assert plain(model.tree.subgraphs[1].operators[0].customOptions) == plain(np.arange(9, dtype=np.uint8))
+    operator = model.graph.subgraphs[1].operators[0]
+    assert (operator.name, operator.version, operator.is_custom) == ("VendorOp", 3, True)
+
+
+def test_filters_in_a_second_subgraph_are_nested():
+    def change(tree):
+        other = network(1).tree
+        base = len(tree.buffers)
+        tree.buffers += other.buffers
+        for tensor in other.subgraphs[0].tensors:
+            tensor.buffer += base
+        tree.subgraphs.append(other.subgraphs[0])
+
+    source = edited(change)
+    model = nested(source)
+    assert len(operators_of(model)) == 10
+    again = materialize(model)
+    for before, after in zip(source.graph.subgraphs, again.graph.subgraphs, strict=True):
+        for tensor in before.tensors:
+            if tensor.name.endswith("/weights"):
+                twin = next(item for item in after.tensors if item.name == tensor.name)
+                np.testing.assert_array_equal(twin.data, tensor.data)
+
+
+def test_the_offline_plan_covers_the_new_tensors():
+    offsets = list(range(0, 16 * len(network().graph.main.tensors), 16))
+    model = nested(edited(lambda tree: add_offline_plan(tree, offsets)))
+    words = np.frombuffer(model.graph.metadata["OfflineMemoryAllocation"], "<i4").tolist()
+    count = len(model.graph.main.tensors)
+    assert words == [1, 0, count, *offsets, *[-1] * (count - len(offsets))]
+
+
+@pytest.mark.parametrize("content", [b"", b"123", bytes(10)])
+def test_an_offline_plan_that_is_none_is_left_as_it_is(content):
+    model = nested(edited(lambda tree: set_metadata(tree, "OfflineMemoryAllocation", content)))
+    assert model.graph.metadata["OfflineMemoryAllocation"] == content
+
+
+def test_recorded_ranges_are_dropped_and_scales_kept():
+    def change(tree):
+        quantization = tree.subgraphs[0].tensors[0].quantization
+        quantization.min, quantization.max = [-1.0], [1.0]
+
+    model = nested(edited(change))
+    quantization = model.tree.subgraphs[0].tensors[0].quantization
+    assert (quantization.min, quantization.max) == (None, None)
+    assert model.graph.main.tensors[0].quantization == network().graph.main.tensors[0].quantization
+
+
+def test_names_can_be_dropped():
+    model = nested(network())
+    slim = drop_names(model)
+    assert len(slim.to_bytes()) < len(model.to_bytes())
+    names = [tensor.name for tensor in slim.graph.main.tensors]
+    main = model.graph.main
+    for index in (*main.inputs, *main.outputs):
+        assert names[index] == main.tensors[index].name
+    assert "stem/out" not in names
+    assert [item.scope for item in operators_of(slim)] == [item.scope for item in operators_of(model)]
+    x = random_inputs(model, 2)
+    np.testing.assert_array_equal(Interpreter(model=slim).run(x), Interpreter(model=model).run(x))
+
+
+@pytest.mark.parametrize("scheme", ["bucket", "compensated"])
+def test_shared_filters_shared_biases_and_missing_biases(scheme):
+    net = NetworkBuilder(3)
+    x = net.start((1, 4, 4, 8))
+    weights, bias = net.filter((8, 3, 3, 8), name="shared"), net.bias(8, "bias")
+    y = net.convolution(x, 8, weights=weights, bias=bias)
+    y = net.convolution(y, 8, weights=weights, bias=-1)
+    y = net.convolution(y, 8, bias=bias, name="own")
+    y = net.convolution(y, 8, groups=4, bias=-1, name="grouped")
+    source = net.finish(y)
+    model = nested(source, everything((4, 6, 8), scheme))
+    first, second, third, grouped = operators_of(model)
+    assert first.planes == second.planes != third.planes
+    assert grouped.filter_shape == (8, 3, 3, 2)
+    zeros = [model.graph.main.tensors[index].data.any() for index in (*second.biases, *grouped.biases)]
+    assert not any(zeros)
+    x = random_inputs(source, 4)
+    np.testing.assert_array_equal(Interpreter(model=model).run(x), Interpreter(model=source).run(x))
+    for level in (4, 6):
+        expected = Interpreter(model=materialize(model, level)).run(x)
+        np.testing.assert_array_equal(Interpreter(model=model, level=level).run(x), expected)
+
+
+def test_a_model_with_nothing_to_nest_has_one_full_base_page():
+    recipe = Recipe(levels=(4, 8), rules=(Rule(flat=True),))
+    source = network()
+    model = nested(source, recipe)
+    assert operators_of(model) == []
+    assert [page.size > 0 for page in model.directory.pages] == [True, False]
+    x = random_inputs(source, 2)
+    np.testing.assert_array_equal(Interpreter(model=model, level=4).run(x), Interpreter(model=source).run(x))
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", SHARED_INT8)
+def test_public_models_nest_reproducibly_and_aligned(shared_models, name):
+    source = Model.load(shared_models / f"{name}.tflite")
+    model = nested(source, load_recipe("default"))
+    assert nested(source, load_recipe("default")).to_bytes() == model.to_bytes()
+    assert all(offset % 16 == 0 for offset in buffer_offsets(model.to_bytes()))
+    for operator in operators_of(model):
+        stock = source.graph.subgraphs[0].operators[operator.operator.index]
+        assert operator.stock == stock.name
+    assert set(source.graph.metadata) <= set(model.graph.metadata)
