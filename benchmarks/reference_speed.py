@@ -57,7 +57,9 @@ def measure(path: Path, repeats: int) -> dict[str, Any]:
     ours = Interpreter(path)
     ours.allocate_tensors()
     detail = ours.get_input_details()[0]
-    samples = np.random.default_rng(0).integers(-128, 128, (BATCH, *detail["shape"][1:])).astype(detail["dtype"])
+    samples = (
+        np.random.default_rng(0).integers(-128, 128, (BATCH, *detail["shape"][1:])).astype(detail["dtype"])
+    )
     ours.set_tensor(detail["index"], samples[:1])
     functions: dict[str, Callable[[], Any]] = {"batch_1": ours.invoke}
     module = runtime()
@@ -86,7 +88,9 @@ def main() -> None:
 
     @click.command(help=(__doc__ or "").split("\n", maxsplit=1)[0])
     @click.argument("models", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-    @click.option("--repeats", default=7, show_default=True, help="Turns of each engine; the best time counts.")
+    @click.option(
+        "--repeats", default=7, show_default=True, help="Turns of each engine; the best time counts."
+    )
     @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
     def command(models: tuple[Path, ...], repeats: int, style: str) -> None:
         folder = ROOT.parent / "shared" / "models"
@@ -95,7 +99,9 @@ def main() -> None:
         if style == "json":
             click.echo(json.dumps({"schema": 1, "models": rows}, indent=2))
             return
-        click.echo(f"{'ms per inference':36} {'ref':>9} {'opt':>9} {'batch 1':>9} {'ratio':>6} {'batch 32':>9} {'ratio':>6}")
+        click.echo(
+            f"{'ms per inference':36} {'ref':>9} {'opt':>9} {'batch 1':>9} {'ratio':>6} {'batch 32':>9} {'ratio':>6}"
+        )
         for row in rows:
             ms = row["milliseconds"]
             click.echo(

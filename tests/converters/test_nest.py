@@ -21,22 +21,12 @@ from tests.models import (
     plain,
     random_inputs,
 )
+from tests.shared import INT8_MODELS
 from tflnest.interpreter import Interpreter
 from tflnest.materialization import materialize
 from tflnest.model import Model, opcode_index, pack_tree, set_metadata
 from tflnest.packing import packed_bytes
 from tflnest.schema import schema
-
-SHARED_INT8 = (
-    "ad01_int8",
-    "hello_world_int8",
-    "kws_ref_model",
-    "micro_speech_quantized",
-    "mobilenet_v2_quantized_1x3x224x224",
-    "person_detect",
-    "pretrainedResnet_quant",
-    "vww_96_int8",
-)
 
 
 def edited(change) -> Model:
@@ -281,7 +271,7 @@ def test_a_model_with_nothing_to_nest_has_one_full_base_page():
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name", SHARED_INT8)
+@pytest.mark.parametrize("name", INT8_MODELS)
 def test_public_models_nest_reproducibly_and_aligned(shared_models, name):
     source = Model.load(shared_models / f"{name}.tflite")
     model = nested(source, load_recipe("default"))

@@ -7,22 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from converters.conversion import convert
 from tests.exactness import compare, random_inputs
 from tests.models import nested, network
 from tests.oracle import MicroOracle
+from tests.shared import INT8_MODELS
 from tflnest.interpreter import Interpreter
 from tflnest.materialization import materialize
-
-MODELS = (
-    "ad01_int8",
-    "hello_world_int8",
-    "kws_ref_model",
-    "micro_speech_quantized",
-    "mobilenet_v2_quantized_1x3x224x224",
-    "person_detect",
-    "pretrainedResnet_quant",
-    "vww_96_int8",
-)
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +34,17 @@ def check(oracle: MicroOracle, path: Path, count: int, seed: int) -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", INT8_MODELS)
 def test_every_operator_output_matches(shared_models: Path, oracle: MicroOracle, name: str) -> None:
     check(oracle, shared_models / f"{name}.tflite", 3, seed=1)
 
 
 @pytest.mark.shared
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
-def test_every_operator_output_matches_on_many_inputs(shared_models: Path, oracle: MicroOracle, name: str) -> None:
+@pytest.mark.parametrize("name", INT8_MODELS)
+def test_every_operator_output_matches_on_many_inputs(
+    shared_models: Path, oracle: MicroOracle, name: str
+) -> None:
     check(oracle, shared_models / f"{name}.tflite", 20, seed=2)
 
 
@@ -75,3 +68,19 @@ def test_a_comparison_finds_what_differs(oracle: MicroOracle) -> None:
     other = Interpreter(model_content=model, rounding="single")
     result = compare(oracle, model, random_inputs(model, 20), other)
     assert result.mismatches == sum(result.differing.values()) > 0
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.parametrize("name", INT8_MODELS)
+def test_every_level_of_the_public_models_matches(
+    shared_models: Path, oracle: MicroOracle, name: str
+) -> None:
+    path = shared_models / f"{name}.tflite"
+    nested_model = convert(path, levels=(4, 6, 8)).model
+    for level in nested_model.directory.levels:
+        stock = materialize(nested_model, level).to_bytes()
+        interpreter = Interpreter(model=nested_model, level=level)
+        result = compare(oracle, stock, random_inputs(stock, 5), interpreter)
+        assert result.values > 0
+        assert result.differing == {}

@@ -16,22 +16,12 @@ from tests.models import (
     plain,
     random_inputs,
 )
+from tests.shared import INT8_MODELS
 from tflnest import materialization
 from tflnest.errors import UnsupportedError, UsageError
 from tflnest.interpreter import Interpreter
 from tflnest.materialization import materialize
 from tflnest.model import Model, opcode_index, pack_tree
-
-SHARED_INT8 = (
-    "ad01_int8",
-    "hello_world_int8",
-    "kws_ref_model",
-    "micro_speech_quantized",
-    "mobilenet_v2_quantized_1x3x224x224",
-    "person_detect",
-    "pretrainedResnet_quant",
-    "vww_96_int8",
-)
 
 
 def essence(model: Model) -> list[object]:
@@ -189,7 +179,7 @@ def test_a_custom_operator_of_the_same_model_is_left_alone():
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name", SHARED_INT8)
+@pytest.mark.parametrize("name", INT8_MODELS)
 def test_public_models_come_back_from_their_nested_form(shared_models, name):
     source = Model.load(shared_models / f"{name}.tflite")
     full = materialize(nested(source))

@@ -1,0 +1,26 @@
+"""Where the public reference models and image sets are, beside the checkout; they are not part of the project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+#: The int8 models among them.
+INT8_MODELS = (
+    "ad01_int8",
+    "hello_world_int8",
+    "kws_ref_model",
+    "micro_speech_quantized",
+    "mobilenet_v2_quantized_1x3x224x224",
+    "person_detect",
+    "pretrainedResnet_quant",
+    "vww_96_int8",
+)
+
+
+def int8_paths() -> list[Path]:
+    """The int8 models that are there."""
+    paths = [SHARED / "models" / f"{name}.tflite" for name in INT8_MODELS]
+    return [path for path in paths if path.is_file()]
