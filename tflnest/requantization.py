@@ -32,7 +32,8 @@ def effective_scales(
         float64, same shape as `filter_scales`.
     """
     if rounded_product:
-        product = (np.float32(input_scale) * filter_scales.astype(np.float32)).astype(np.float64)
+        with np.errstate(over="ignore"):  # an infinite factor has no multiplier, and is refused there
+            product = (np.float32(input_scale) * filter_scales.astype(np.float32)).astype(np.float64)
     else:
         product = np.float64(input_scale) * filter_scales.astype(np.float64)
     return product / np.float64(output_scale)

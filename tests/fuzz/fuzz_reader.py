@@ -36,6 +36,7 @@ from tflnest.schema import schema
 
 #: Larger models are prepared, and not run: what they compute may take any time.
 MAX_RUN_BYTES = 1 << 18
+#: What asks for more than this many bytes ends in a MemoryError, which is reported.
 ADDRESS_SPACE = 6 << 30
 SLOW_SECONDS = 5.0
 EDGES = (0, 1, -1, 2, 4, 8, 16, 127, 128, 255, 256, 0x7FFF, 0xFFFF, 0x7FFFFFFF, -0x80000000, 1 << 24, 12345)
@@ -258,7 +259,6 @@ class Campaign:
 
 
 def _seeded(arguments: argparse.Namespace) -> int:
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     campaign = Campaign(arguments.seed, arguments.crashes)
     end = time.monotonic() + arguments.seconds
     while time.monotonic() < end:
@@ -313,4 +313,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     sys.exit(main())
