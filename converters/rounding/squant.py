@@ -72,8 +72,9 @@ class _Offers:
 def flip(x: NDArray[np.float64], lowest: ArrayLike, highest: ArrayLike) -> NDArray[np.int8]:
     """Round each element up or down so that the errors of kernels and output channels cancel.
 
-    Where no clipping prevents it and enough elements can be flipped, the error (code - x) of each element
-    stays below 1, of each kernel sums to at most 1 (0.5 before the channels), of each output channel to 0.5.
+    Of x within the limits, the error (code - x) of each element stays below 1, that of each kernel sums to at
+    most 1 (0.5 before the channels' turn), and that of each output channel to at most 0.5. A weight beyond its
+    limit keeps the error that the limit causes; others are flipped for it as long as there are any.
 
     Args:
         x: (output channels, kernels, elements), in steps.

@@ -94,17 +94,29 @@ def test_kernels_alone_reach_half_a_step():
     assert np.abs((flip(x, -128, 127) - x).sum(axis=2)).max() <= 0.5 + 1e-9
 
 
-@pytest.mark.parametrize(("seed", "limit"), [(0, 1), (1, 1), (2, 2)])
-def test_a_kernel_exceeds_its_bound_only_where_nothing_is_left_to_flip(seed, limit):
-    """Narrow limits: many weights stand at the end of the grid and cannot be flipped outwards."""
-    x = np.clip(np.random.default_rng(seed).normal(0.6, 2, (8, 16, 9)), -limit, limit)
-    codes = flip(x, -limit, limit)
+@pytest.mark.parametrize("limit", [1, 2, 7])
+def test_clipping_before_rounding_leaves_no_kernel_beyond_its_bound(limit):
+    """A clipped weight has no error, so there are always enough others to flip."""
+    x = np.clip(np.random.default_rng(limit).normal(0.6, limit, (16, 64, 9)), -limit, limit)
+    error = flip(x, -limit, limit) - x
+    assert np.abs(error).max() < 1
+    assert np.count_nonzero(np.abs(error.sum(axis=2)) > 1 + 1e-9) == 0
+    assert np.abs(error.sum(axis=(1, 2))).max() <= 0.5 + 1e-9
+
+
+def test_a_kernel_exceeds_its_bound_only_where_limits_leave_nothing_to_flip():
+    """Limits of single weights, as a chain has them: some weights lie beyond theirs."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-4, 4, (16, 64, 3))
+    highest = np.where(rng.random(x.shape) < 0.2, np.floor(x) - 1, 4)
+    codes = flip(x, -8, highest)
     error = codes - x
     total = error.sum(axis=2)
     exceeding = np.abs(total) > 1 + 1e-9
-    left = np.where(total[..., None] < 0, (error < 0) & (x < limit), (error > 0) & (x > -limit)).any(axis=2)
-    assert np.abs(error).max() <= 1
-    assert not (exceeding & left).any()
+    assert 20 < np.count_nonzero(exceeding) < 400
+    assert (total[exceeding] < 0).all()
+    assert not (exceeding[..., None] & (error < 0) & (x < highest)).any()
+    assert (exceeding <= (x > highest).any(axis=2)).all()
 
 
 def test_an_element_that_lies_beyond_its_limit_stays_there():
