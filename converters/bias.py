@@ -135,7 +135,7 @@ class _Correction:
         assert plan.tensor.data is not None
         bias = source_bias(subgraph, operator)
         activation = subgraph.tensors[operator.inputs[0]]
-        full_mean = _mean_accumulator(operator, plan.tensor.data, source[activation.index], activation)
+        full_mean = mean_accumulator(operator, plan.tensor.data, source[activation.index], activation)
         kernel = prepare(level_node(subgraph, operator))
         evaluate(subgraph, operator, kernel, source)
         corrected: dict[int, NDArray[np.int32]] = {}
@@ -148,16 +148,26 @@ class _Correction:
                     stream.update({index: source[index] for index in operator.outputs})
                     continue
             elif own not in corrected:
-                mean = _mean_accumulator(operator, weights, stream[activation.index], activation)
-                change = np.clip(np.rint(full_mean - mean), -MAX_CORRECTION, MAX_CORRECTION)
-                limits = np.iinfo(np.int32)
-                corrected[own] = np.clip(bias + change, limits.min, limits.max).astype(np.int32)
+                mean = mean_accumulator(operator, weights, stream[activation.index], activation)
+                corrected[own] = corrected_bias(bias, full_mean - mean)
             level_kernel = prepare(level_node(subgraph, operator, weights, corrected[own]))
             evaluate(subgraph, operator, level_kernel, stream)
         self._biases[subgraph.index, operator.index] = [corrected[own] for own in range(len(rounded.levels))]
 
 
-def _mean_accumulator(
+def corrected_bias(bias: NDArray[np.int32], change: NDArray[np.float64]) -> NDArray[np.int32]:
+    """A bias with a correction added.
+
+    Args:
+        bias: int32 (channels,).
+        change: What the mean accumulator of the level lacks, (channels,).
+    """
+    limits = np.iinfo(np.int32)
+    step = np.clip(np.rint(change), -MAX_CORRECTION, MAX_CORRECTION)
+    return np.clip(bias + step, limits.min, limits.max).astype(np.int32)
+
+
+def mean_accumulator(
     operator: Operator, weights: NDArray[np.int8], values: NDArray[np.int8], activation: Tensor
 ) -> NDArray[np.float64]:
     """Mean of every output channel's accumulator, without bias, over samples and positions."""

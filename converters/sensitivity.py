@@ -1,0 +1,184 @@
+"""How much each filter's width costs the whole model.
+
+One filter at a time is cut to fewer bits, its bias makes up for the shift of the mean, and the model runs on
+from there; the loss compares what comes out with the untouched model. Everything before the filter is reused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.bias import corrected_bias, mean_accumulator
+from converters.planning import PlannedFilter, source_bias
+from converters.streams import Stream, evaluate, level_node
+from tflnest.graph import Operator, Subgraph, Tensor
+from tflnest.kernels import Kernel, prepare
+from tflnest.nesting import MASTER_BITS, Nesting
+from tflnest.progress import Progress, silent
+
+#: Widths at which the loss is measured; the last one only for the floor (see `separate_losses`).
+MEASURED_WIDTHS = (2, 3, 4, 6)
+
+#: Samples that are enough to rank filters.
+MAX_SAMPLES = 32
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What a filter's width costs.
+
+    Attributes:
+        plan: The filter.
+        losses: Loss of the model by width, falling; 8 bits cost nothing.
+    """
+
+    plan: PlannedFilter
+    losses: Mapping[int, float]
+
+    @property
+    def weights(self) -> int:
+        """Number of weights."""
+        return self.plan.tensor.size
+
+
+def measure_sensitivities(
+    subgraph: Subgraph,
+    planned: Sequence[PlannedFilter],
+    inputs: Sequence[NDArray[Any]],
+    widths: Sequence[int] = MEASURED_WIDTHS,
+    progress: Progress = silent,
+) -> list[Sensitivity]:
+    """Measure every filter at some widths.
+
+    Args:
+        subgraph: Main subgraph of an int8 model.
+        planned: Filters of it; all that are asked about.
+        inputs: One array per input, samples first; the first `MAX_SAMPLES` are used.
+        widths: Bit-widths to measure.
+        progress: Told of every filter.
+
+    Raises:
+        UnsupportedError: The model has an operator that the reference kernels do not have.
+    """
+    scan = _Scan(subgraph, [array[:MAX_SAMPLES] for array in inputs])
+    result = []
+    for number, plan in enumerate(planned):
+        progress("measuring sensitivity", number, len(planned))
+        measured = {width: scan.loss(plan, width) for width in widths}
+        result.append(Sensitivity(plan, separate_losses(measured)))
+    progress("measuring sensitivity", len(planned), len(planned))
+    return result
+
+
+def separate_losses(measured: Mapping[int, float]) -> dict[int, float]:
+    """Losses of all widths from those of some, without what any change at all costs.
+
+    The smallest change before many roundings to int8 flips some of them, so the loss does not go to zero with
+    the width: the loss at the highest measured width is that floor, and it is taken off. Between the measured
+    widths lines in the logarithm join the rest, and above them each bit divides it by four, as the power of a
+    rounding error does. The result falls strictly with the width.
+    """
+    *widths, highest = sorted(measured)
+    floor = measured[highest]
+    smallest = max(1e-3 * floor, 1e-9)
+    values = np.log([max(measured[width] - floor, smallest) for width in widths])
+    values = np.minimum.accumulate(values)
+    losses = {MASTER_BITS: 0.0}
+    for width in range(1, MASTER_BITS):
+        value = np.interp(width, widths, values) - 1e-3 * (width - widths[0])
+        value += np.log(4.0) * (max(widths[0] - width, 0) - max(width - widths[-1], 0))
+        losses[width] = float(np.exp(value))
+    return losses
+
+
+class _Scan:
+    """The untouched model's activations, and runs that start at a changed operator."""
+
+    def __init__(self, subgraph: Subgraph, inputs: Sequence[NDArray[Any]]) -> None:
+        self._subgraph = subgraph
+        self._source: Stream = dict(zip(subgraph.inputs, inputs, strict=True))
+        self._kernels: dict[int, Kernel] = {}
+        for operator in subgraph.operators:
+            self._kernels[operator.index] = prepare(level_node(subgraph, operator))
+            evaluate(subgraph, operator, self._kernels[operator.index], self._source)
+        self._output = _loss_tensor(subgraph)
+        self._reference = self._source[self._output.index]
+
+    def loss(self, plan: PlannedFilter, width: int) -> float:
+        """Loss with one filter at a width."""
+        assert plan.tensor.data is not None
+        nesting = Nesting((width,))
+        weights = nesting.join(nesting.split(nesting.truncate(plan.tensor.data)), width)
+        changed: Stream = {}
+        for operator in self._subgraph.operators[plan.operators[0] :]:
+            if operator.index in plan.operators:
+                self._run_changed(operator, plan, weights, changed)
+            elif any(index in changed for index in operator.inputs):
+                view = {**self._source, **changed}
+                evaluate(self._subgraph, operator, self._kernels[operator.index], view)
+                changed.update({index: view[index] for index in operator.outputs})
+        return output_loss(self._subgraph, self._output, self._reference, changed[self._output.index])
+
+    def _run_changed(
+        self, operator: Operator, plan: PlannedFilter, weights: NDArray[np.int8], changed: Stream
+    ) -> None:
+        subgraph = self._subgraph
+        assert plan.tensor.data is not None
+        activation = subgraph.tensors[operator.inputs[0]]
+        source = self._source[activation.index]
+        values = changed.get(activation.index, source)
+        full = mean_accumulator(operator, plan.tensor.data, source, activation)
+        mean = mean_accumulator(operator, weights, values, activation)
+        bias = corrected_bias(source_bias(subgraph, operator), full - mean)
+        view = {**self._source, **changed}
+        evaluate(subgraph, operator, prepare(level_node(subgraph, operator, weights, bias)), view)
+        changed.update({index: view[index] for index in operator.outputs})
+
+
+def _loss_tensor(subgraph: Subgraph) -> Tensor:
+    """What the loss looks at: the logits before a final SOFTMAX, else the first output."""
+    output = subgraph.output_tensors()[0]
+    for operator in reversed(subgraph.operators):
+        if output.index in operator.outputs and operator.name == "SOFTMAX":
+            return subgraph.tensors[operator.inputs[0]]
+    return output
+
+
+def is_classifier(subgraph: Subgraph) -> bool:
+    """Whether the model's output looks like one score per class: not of the input's shape, and more than one."""
+    output = subgraph.output_tensors()[0]
+    same_as_input = any(tensor.shape == output.shape for tensor in subgraph.input_tensors())
+    return len(output.shape) == 2 and output.shape[1] > 1 and not same_as_input
+
+
+def output_loss(
+    subgraph: Subgraph, tensor: Tensor, reference: NDArray[Any], values: NDArray[Any]
+) -> float:
+    """How far outputs are from the reference's.
+
+    Args:
+        subgraph: The model; classifiers are judged by the Kullback-Leibler divergence of their class
+            probabilities, everything else by the mean squared error over the reference's variance.
+        tensor: Gives the scale.
+        reference: Integer outputs of the reference, samples first.
+        values: The same of the model that is judged.
+    """
+    real = [
+        (array.reshape(len(array), -1).astype(np.float64) - tensor.zero_point) * tensor.scale
+        for array in (reference, values)
+    ]
+    if not is_classifier(subgraph):
+        return float(np.mean((real[0] - real[1]) ** 2) / max(float(real[0].var()), 1e-12))
+    logs = [array - _log_sum_exp(array) for array in real]
+    return float(np.mean(np.sum(np.exp(logs[0]) * (logs[0] - logs[1]), axis=1)))
+
+
+def _log_sum_exp(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    top = logits.max(axis=1, keepdims=True)
+    result: NDArray[np.float64] = top + np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
+    return result
