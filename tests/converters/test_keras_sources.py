@@ -14,7 +14,7 @@ import pytest
 from converters.folding import fix_batch
 from converters.quantization import quantize
 from converters.sources import SourceKind, load_source
-from tests.conftest import ROOT
+from tests.shared import ROOT
 from tflnest.dataset import Dataset
 from tflnest.errors import FormatError, UnsupportedError
 from tflnest.model import Model

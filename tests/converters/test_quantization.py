@@ -7,7 +7,7 @@ import pytest
 
 from converters.affine import UNIT
 from converters.quantization import quantizable_operators, quantize
-from tests.conftest import ROOT
+from tests.shared import ROOT
 from tests.single_operator import GraphBuilder
 from tflnest.dataset import Dataset
 from tflnest.errors import FormatError, UnsupportedError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from converters.sources import SourceKind, load_source
-from tests.conftest import ROOT
+from tests.shared import ROOT
 from tests.single_operator import GraphBuilder
 from tflnest.errors import FormatError, MissingExtraError, UnsupportedError, UsageError
 

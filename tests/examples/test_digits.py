@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.shared import ROOT
 from tflnest.dataset import load_dataset
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")

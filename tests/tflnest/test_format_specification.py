@@ -18,8 +18,8 @@ from converters.nest import nest
 from converters.planning import plan_nesting, round_filters, source_bias
 from converters.recipe import Recipe, Rule, load_recipe
 from tests import format_example, second_reader
-from tests.conftest import ROOT
 from tests.second_reader import RejectedError
+from tests.shared import ROOT
 from tests.single_operator import GraphBuilder
 from tflnest import container, nested
 from tflnest.errors import FormatError

@@ -31,8 +31,8 @@ PROGRESS_DELAY_S = 2.0
 #: Columns of a table that goes to a file or a pipe.
 WIDE = 200
 
-#: Share of the work between two progress lines where stderr is no terminal.
-LINE_STEP = 0.1
+#: Progress lines per stage where stderr is no terminal.
+STEPS = 10
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -186,16 +186,17 @@ class _Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._start = time.monotonic()
-        self._next: dict[str, float] = {}
+        self._shown: dict[str, int] = {}
 
     def update(self, stage: str, done: int, total: int) -> None:
         """See `tflnest.progress.Progress`."""
         if time.monotonic() - self._start < PROGRESS_DELAY_S:
             return
-        share = done / max(total, 1)
-        if share >= self._next.get(stage, 0.0):
-            self._next[stage] = share + LINE_STEP
-            self._console.print(f"{stage}: {done} of {total} ({share:.0%})", markup=False, soft_wrap=True)
+        step = STEPS * done // max(total, 1)
+        if step > self._shown.get(stage, -1):
+            self._shown[stage] = step
+            share = f"{done / max(total, 1):.0%}"
+            self._console.print(f"{stage}: {done} of {total} ({share})", markup=False, soft_wrap=True)
 
 
 def size(count: int) -> str:

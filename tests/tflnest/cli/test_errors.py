@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import firmware_sim.board
-from tests.conftest import ROOT
+from tests.shared import ROOT
 from tests.single_operator import GraphBuilder
 from tests.tflnest.cli.conftest import BOARD
 
