@@ -211,7 +211,7 @@ def test_cyclic_options_are_refused():
         model = nested(small_network()).copy()
         model.tree.subgraphs[0].operators[0].customOptions = np.frombuffer(options, np.uint8)
         model.changed()
-            with pytest.raises(FormatError, match=r"operator 0 \(TFLNEST_CONV_2D\): its options"):
+        with pytest.raises(FormatError, match=r"operator 0 \(TFLNEST_CONV_2D\): its options"):
             Model.from_bytes(model.to_bytes())
 
 
