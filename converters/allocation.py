@@ -9,10 +9,88 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from typing import Any
 
-from converters.sensitivity import Sensitivity
+from numpy.typing import NDArray
+
+from converters.planning import PlannedFilter
+from converters.recipe import Recipe
+from converters.sensitivity import Sensitivity, measure_sensitivities
 from tflnest.errors import UsageError
+from tflnest.graph import Subgraph
 from tflnest.nesting import MASTER_BITS
+from tflnest.progress import Progress, silent
+
+
+def mix_widths(
+    subgraph: Subgraph,
+    planned: Sequence[PlannedFilter],
+    recipe: Recipe,
+    inputs: Sequence[NDArray[Any]],
+    progress: Progress = silent,
+) -> list[PlannedFilter]:
+    """Give the filters of the main subgraph the base widths that serve the model best within the budget.
+
+    Args:
+        subgraph: Main subgraph of the int8 model.
+        planned: All filters of the model.
+        recipe: Its budget, or that of a uniform base where it has none.
+        inputs: Calibration inputs, one array per input of the model.
+        progress: Told of every filter.
+
+    Returns:
+        The same filters; those that are `adjustable` with new chains.
+
+    Raises:
+        UsageError: The budget can't be met; the message says the smallest that can.
+        UnsupportedError: The model has an operator that the reference kernels do not have.
+    """
+    chosen = [
+        plan
+        for plan in planned
+        if plan.adjustable and plan.nesting is not None and plan.subgraph == subgraph.index
+    ]
+    if not chosen:
+        return list(planned)
+    lowest = max(1, recipe.levels[0] - 1)
+    budget = _budget_bits(planned, chosen, recipe, lowest)
+    sensitivities = measure_sensitivities(subgraph, chosen, inputs, progress=progress)
+    widths = allocate_widths(sensitivities, budget, lowest, recipe.levels[-1])
+    return [
+        plan.with_base(widths[plan.subgraph, plan.tensor.index], recipe.levels)
+        if (plan.subgraph, plan.tensor.index) in widths
+        else plan
+        for plan in planned
+    ]
+
+
+def _budget_bits(
+    planned: Sequence[PlannedFilter], chosen: Sequence[PlannedFilter], recipe: Recipe, lowest: int
+) -> int:
+    """Bits that the chosen filters may take together at the lowest level."""
+    weights = sum(plan.tensor.size for plan in chosen)
+    if recipe.base_bits is None and recipe.base_bytes is None:
+        return weights * recipe.levels[0]
+    total = sum(plan.tensor.size for plan in planned)
+    fixed = sum(_base_bits(plan) * plan.tensor.size for plan in planned if plan not in chosen)
+    budget = int(recipe.base_bits * total) if recipe.base_bits is not None else 8 * (recipe.base_bytes or 0)
+    smallest = fixed + weights * lowest
+    if budget < smallest:
+        asked = (
+            f"{recipe.base_bits:g} bits per weight"
+            if recipe.base_bits is not None
+            else f"{recipe.base_bytes:,} bytes"
+        )
+        raise UsageError(
+            f"a base of {asked} can't be had: with {lowest} bits for every filter that nests it takes "
+            f"{smallest / total:.2f} bits per weight, {-(-smallest // 8):,} bytes",
+            "raise the budget, start the chain of levels lower, or let more filters nest (--recipe uniform)",
+        )
+    return budget - fixed
+
+
+def _base_bits(plan: PlannedFilter) -> int:
+    return MASTER_BITS if plan.nesting is None else plan.nesting.stored_bits(plan.nesting.levels[0])
 
 
 def allocate_widths(
@@ -22,24 +100,15 @@ def allocate_widths(
 
     Args:
         sensitivities: The filters that nest.
-        budget_bits: Bits that all of them together may take at the lowest level.
+        budget_bits: Bits that all of them together may take at the lowest level; at least `lowest` for each.
         lowest: No filter gets fewer bits.
         highest: No filter gets more bits.
 
     Returns:
         Width by (subgraph, tensor) of the filter.
-
-    Raises:
-        UsageError: Even at the lowest width everywhere the budget is exceeded.
     """
     widths = {_key(item): lowest for item in sensitivities}
     left = budget_bits - sum(item.weights * lowest for item in sensitivities)
-    if left < 0:
-        needed = budget_bits - left
-        raise UsageError(
-            f"the filters that nest take at least {needed:,} bits at {lowest} bits each, the budget leaves {budget_bits:,}",
-            "raise the budget, or start the chain of levels lower",
-        )
     queue = [(-_gain(item, lowest), number) for number, item in enumerate(sensitivities) if lowest < highest]
     heapq.heapify(queue)
     while queue:

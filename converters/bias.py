@@ -164,7 +164,8 @@ def corrected_bias(bias: NDArray[np.int32], change: NDArray[np.float64]) -> NDAr
     """
     limits = np.iinfo(np.int32)
     step = np.clip(np.rint(change), -MAX_CORRECTION, MAX_CORRECTION)
-    return np.clip(bias + step, limits.min, limits.max).astype(np.int32)
+    corrected: NDArray[np.int32] = np.clip(bias + step, limits.min, limits.max).astype(np.int32)
+    return corrected
 
 
 def mean_accumulator(

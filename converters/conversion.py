@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.allocation import mix_widths
 from converters.bias import choose_biases, source_biases
 from converters.folding import fix_batch
 from converters.nest import drop_names, nest
@@ -140,6 +141,8 @@ def convert(
     levels: Sequence[int] | None = None,
     scheme: Scheme | str | None = None,
     rounding: str | None = None,
+    base_bits: float | None = None,
+    base_bytes: int | None = None,
     calibration: str | Path | Dataset | None = None,
     recipe: str | Path | Recipe | None = None,
     seed: int = 0,
@@ -157,6 +160,9 @@ def convert(
         levels: Chain of levels, for example (4, 6, 8); None leaves it to the recipe.
         scheme: "bucket" or "compensated"; None leaves it to the recipe.
         rounding: Rounding method; None leaves it to the recipe.
+        base_bits: Budget of the lowest level in mean bits per weight; each filter gets the width that its
+            sensitivity deserves. None leaves it to the recipe.
+        base_bytes: The same budget in bytes of all filters; not together with `base_bits`.
         calibration: Samples, or a `.npz` (key `x`) or `.npy` with them. Needed by float sources; for int8
             sources it improves the part-bit levels.
         recipe: Recipe, preset name or path of a TOML file; None for the default preset.
@@ -175,7 +181,7 @@ def convert(
     if seed < 0:
         raise UsageError(f"the seed is {seed}, 0 or more was expected")
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    chosen = chosen.with_options(levels, scheme, rounding)
+    chosen = chosen.with_options(levels, scheme, rounding, base_bits, base_bytes)
     if output is not None and not dry_run:
         check_writable(output, force)
     data = load_dataset(calibration) if isinstance(calibration, str | Path) else calibration
@@ -213,12 +219,21 @@ def _nest(
 ) -> Conversion:
     graph = int8.graph
     planned = plan_nesting(graph, recipe)
+    inputs: list[NDArray[Any]] = []
+    if any(plan.nesting for plan in planned) and (recipe.bias is Bias.CORRECTED or recipe.mixes_widths):
+        inputs = _calibration_inputs(int8, data, seed, notes)
+    if inputs and recipe.mixes_widths:
+        try:
+            planned = mix_widths(graph.main, planned, recipe, inputs, progress)
+        except UnsupportedError as error:
+            notes.append(
+                f"all filters have the same base width, sensitivity was not measured: {error.message}"
+            )
     progress("rounding", 0, len(planned))
     filters = round_filters(planned, seed)
     progress("rounding", len(planned), len(planned))
     biases = source_biases(graph, filters)
     if recipe.bias is Bias.CORRECTED and filters:
-        inputs = _calibration_inputs(int8, data, seed, notes)
         try:
             biases = choose_biases(recipe.bias, graph, filters, len(recipe.levels), inputs, progress)
         except UnsupportedError as error:
@@ -255,7 +270,7 @@ def _calibration_inputs(
         if len(tensors) != 1:
             raise UnsupportedError(f"the model has {len(tensors)} inputs, calibration data feeds exactly one")
         return [data.inputs_for(tensors[0])]
-    notes.append("part-bit biases were estimated from synthetic inputs; --calibration FILE makes them better")
+    notes.append("part-bit levels were fitted to synthetic inputs; --calibration FILE makes them better")
     return list(synthetic_inputs(tensors, seed))
 
 

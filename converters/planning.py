@@ -14,7 +14,7 @@ from tflnest.errors import FormatError
 from tflnest.fixedpoint import quantize_multipliers
 from tflnest.graph import Graph, Operator, Subgraph, Tensor
 from tflnest.nested import CHANNEL_AXIS, FILTER_RANK, MAX_DIMENSION, STOCK_OPTIONS, page_of, unusable_option
-from tflnest.nesting import Nesting
+from tflnest.nesting import MASTER_BITS, Nesting
 from tflnest.requantization import effective_scales, recover_filter_scales
 
 #: Operators through which the model's input reaches the first convolution.
@@ -34,6 +34,7 @@ class PlannedFilter:
         model_levels: For each level of the model the position in `nesting.levels`.
         rounding: Rounding method.
         reason: Which rule or obstacle decided.
+        adjustable: Whether the budget may give it another base width.
     """
 
     subgraph: int
@@ -44,6 +45,22 @@ class PlannedFilter:
     model_levels: tuple[int, ...]
     rounding: str
     reason: str
+    adjustable: bool = False
+
+    def with_base(self, width: int, levels: Sequence[int]) -> PlannedFilter:
+        """The same filter with another base width; at 8 bits it stays flat.
+
+        Args:
+            width: Bits at the lowest level.
+            levels: Levels of the model.
+        """
+        assert self.nesting is not None
+        reason = f"sensitivity: {width} bits at the lowest level"
+        if width == MASTER_BITS:
+            return replace(self, nesting=None, model_levels=(), rounding="", reason=reason)
+        chain = (width, *(level for level in levels[1:] if level > width))
+        nesting, model_levels = _used_levels(replace(self.nesting, levels=chain), levels)
+        return replace(self, nesting=nesting, model_levels=model_levels, reason=reason)
 
     def page_of(self, position: int) -> int:
         """The page that brings an own level."""
@@ -125,6 +142,7 @@ def _plan_filter(
         model_levels,
         decision.rounding,
         decision.reason,
+        decision.adjustable,
     )
 
 

@@ -36,12 +36,25 @@ from tflnest.nesting import Nesting, Scheme, check_levels
 
 DEFAULT_PRESET = "default"
 
+#: Keys of the two ways to give a budget.
+BUDGETS = ("base_bits", "base_bytes")
+
+#: Chains that start higher keep uniform base widths unless a budget is given.
+MIXED_UP_TO = 4
+
 
 class Bias(StrEnum):
     """Where the biases of part-bit levels come from."""
 
     SOURCE = "source"
     CORRECTED = "corrected"
+
+
+class BaseWidths(StrEnum):
+    """How the width of each filter at the lowest level is chosen."""
+
+    UNIFORM = "uniform"
+    MIXED = "mixed"
 
 
 @dataclass(frozen=True)
@@ -116,11 +129,13 @@ class Decision:
         nesting: How to nest it; None to keep it flat.
         rounding: Name of the rounding method.
         reason: The rule that decided, in words.
+        adjustable: Whether the budget may give the filter another base width: no rule has named its chain.
     """
 
     nesting: Nesting | None
     rounding: str
     reason: str
+    adjustable: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,6 +147,11 @@ class Recipe:
         scheme: Default scheme.
         rounding: Default rounding method; "" becomes the scheme's own.
         bias: Where the biases of part-bit levels come from.
+        base_widths: "uniform", or "mixed": by sensitivity, within the budget. Without a budget of its own a
+            mixed recipe takes the bits of a uniform one, and mixes only where the chain starts at
+            `MIXED_UP_TO` bits or fewer: above, there is nothing to gain.
+        base_bits: Budget: mean bits per weight of all filters at the lowest level, flat ones included.
+        base_bytes: Budget: bytes of all filters at the lowest level; not together with `base_bits`.
         rules: First match wins.
     """
 
@@ -139,9 +159,21 @@ class Recipe:
     scheme: Scheme = Scheme.BUCKET
     rounding: str = ""
     bias: Bias = Bias.CORRECTED
+    base_widths: BaseWidths = BaseWidths.UNIFORM
+    base_bits: float | None = None
+    base_bytes: int | None = None
     rules: tuple[Rule, ...] = ()
 
+    @property
+    def mixes_widths(self) -> bool:
+        """Whether base widths are chosen by sensitivity."""
+        if self.base_bits is not None or self.base_bytes is not None:
+            return True
+        return self.base_widths is BaseWidths.MIXED and self.levels[0] <= MIXED_UP_TO
+
     def __post_init__(self) -> None:
+        if self.base_bits is not None and self.base_bytes is not None:
+            raise UsageError("base_bits and base_bytes are both given", "one of them is the budget")
         object.__setattr__(self, "levels", check_levels(self.levels))
         for rule in (Rule(scheme=self.scheme, rounding=self.rounding), *self.rules):
             if not rule.flat:
@@ -162,17 +194,23 @@ class Recipe:
                 if rule.flat:
                     return Decision(None, "", f"recipe: {rule.describe()} stays flat")
                 nesting = Nesting(rule.levels or self.levels, rule.scheme or self.scheme)
-                return Decision(nesting, self._rounding(rule), f"recipe: {rule.describe()}")
-        return Decision(Nesting(self.levels, self.scheme), self._rounding(Rule()), "recipe: default")
+                reason = f"recipe: {rule.describe()}"
+                return Decision(nesting, self._rounding(rule), reason, adjustable=rule.levels is None)
+        nesting = Nesting(self.levels, self.scheme)
+        return Decision(nesting, self._rounding(Rule()), "recipe: default", adjustable=True)
 
     def with_options(
         self,
         levels: Sequence[int] | None = None,
         scheme: Scheme | str | None = None,
         rounding: str | None = None,
+        base_bits: float | None = None,
+        base_bytes: int | None = None,
     ) -> Recipe:
         """The recipe with some settings replaced, as the command line's options do."""
         changed = self
+        if base_bits is not None or base_bytes is not None:
+            changed = replace(changed, base_bits=base_bits, base_bytes=base_bytes)
         if scheme is not None:
             new_scheme = _scheme(scheme)
             # A rounding method that was meant for another scheme does not carry over.
@@ -192,6 +230,11 @@ class Recipe:
             f'rounding = "{self.rounding}"',
             f'bias = "{self.bias}"',
         ]
+        if self.base_widths is not BaseWidths.UNIFORM:
+            lines.append(f'base_widths = "{self.base_widths}"')
+        lines += [
+            f"{name} = {_toml(getattr(self, name))}" for name in BUDGETS if getattr(self, name) is not None
+        ]
         for rule in self.rules:
             lines.append("[[rules]]")
             for item in fields(rule):
@@ -204,7 +247,7 @@ class Recipe:
 def _toml(value: Any) -> str:
     if value is True:
         return "true"
-    if isinstance(value, int):
+    if isinstance(value, int | float):
         return str(value)
     if isinstance(value, tuple):
         return str(list(value))
@@ -265,7 +308,9 @@ def parse_recipe(text: str, name: str = "recipe") -> Recipe:
         content = tomllib.loads(text)
         rules = _rules(content.pop("rules", []))
         base = _base(content.pop("extends")) if "extends" in content else Recipe()
-        settings = _settings(content, {"levels", "scheme", "rounding", "bias"}, "the recipe")
+        settings = _settings(
+            content, {"levels", "scheme", "rounding", "bias", "base_widths", *BUDGETS}, "the recipe"
+        )
         if "scheme" in settings and "rounding" not in settings and settings["scheme"] is not base.scheme:
             settings["rounding"] = ""
         return replace(base, rules=(*rules, *base.rules), **settings)
@@ -324,6 +369,19 @@ def _scheme(value: Any, where: str = "the scheme") -> Scheme:
         raise UsageError(f"{where} is {value!r}", f"schemes are {', '.join(Scheme)}") from None
 
 
+def _base_widths(value: Any, where: str) -> BaseWidths:
+    try:
+        return BaseWidths(value)
+    except ValueError:
+        raise UsageError(f"{where} is {value!r}", f"choices are {', '.join(BaseWidths)}") from None
+
+
+def _bits(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 8:
+        raise UsageError(f"{where} is {value!r}, a number of bits from 1 to 8 was expected")
+    return float(value)
+
+
 def _bias(value: Any, where: str) -> Bias:
     try:
         return Bias(value)
@@ -368,6 +426,9 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "scheme": _scheme,
     "rounding": _rounding,
     "bias": _bias,
+    "base_widths": _base_widths,
+    "base_bits": _bits,
+    "base_bytes": _size,
     "scope": _scope,
     "operator": _operator,
     "smaller_than": _size,
