@@ -47,6 +47,18 @@ METHODS = "; ".join(f"{scheme}: {', '.join(rounding.names(scheme))}" for scheme 
     help=f"How weights are rounded. {METHODS}. [default: the scheme's first]",
 )
 @click.option(
+    "--base-bits",
+    type=click.FloatRange(1, 8),
+    metavar="B",
+    help="Mean bits per weight of the lowest level; sensitive filters get more. [default: as uniform]",
+)
+@click.option(
+    "--base-bytes",
+    type=ui.SIZE,
+    metavar="SIZE",
+    help="The same budget in bytes of all filters, for example 64KiB.",
+)
+@click.option(
     "--calibration",
     type=click.Path(),
     metavar="FILE",

@@ -278,6 +278,24 @@ class LevelsType(_ParamType):
 LEVELS = LevelsType()
 
 
+class SizeType(_ParamType):
+    """A number of bytes on the command line: `8192`, `64KiB`."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse and check."""
+        from firmware_sim.board import parse_size
+
+        try:
+            return parse_size(value)
+        except TflnestError as error:
+            self.fail(str(error), param, ctx)
+
+
+SIZE = SizeType()
+
+
 class BoardType(_ParamType):
     """The name of a board profile, or the path of one; completes both."""
 
