@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.bias import corrected_bias, mean_accumulator
+from converters.correction import corrected_bias, mean_accumulator
 from converters.planning import PlannedFilter, source_bias
-from converters.streams import Stream, evaluate, level_node
+from converters.streams import Stream, check_runnable, evaluate, level_node
 from tflnest.graph import Operator, Subgraph, Tensor
 from tflnest.kernels import Kernel, prepare
 from tflnest.nesting import MASTER_BITS, Nesting
@@ -100,6 +100,7 @@ class _Scan:
     """The untouched model's activations, and runs that start at a changed operator."""
 
     def __init__(self, subgraph: Subgraph, inputs: Sequence[NDArray[Any]]) -> None:
+        check_runnable(subgraph)
         self._subgraph = subgraph
         self._source: Stream = dict(zip(subgraph.inputs, inputs, strict=True))
         self._kernels: dict[int, Kernel] = {}
@@ -122,7 +123,9 @@ class _Scan:
                 view = {**self._source, **changed}
                 evaluate(self._subgraph, operator, self._kernels[operator.index], view)
                 changed.update({index: view[index] for index in operator.outputs})
-        return output_loss(self._subgraph, self._output, self._reference, changed[self._output.index])
+        # A filter of another head does not reach the first output.
+        values = changed.get(self._output.index, self._reference)
+        return output_loss(self._subgraph, self._output, self._reference, values)
 
     def _run_changed(
         self, operator: Operator, plan: PlannedFilter, weights: NDArray[np.int8], changed: Stream
@@ -156,9 +159,7 @@ def is_classifier(subgraph: Subgraph) -> bool:
     return len(output.shape) == 2 and output.shape[1] > 1 and not same_as_input
 
 
-def output_loss(
-    subgraph: Subgraph, tensor: Tensor, reference: NDArray[Any], values: NDArray[Any]
-) -> float:
+def output_loss(subgraph: Subgraph, tensor: Tensor, reference: NDArray[Any], values: NDArray[Any]) -> float:
     """How far outputs are from the reference's.
 
     Args:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tflnest.errors import UnsupportedError
+from tflnest.execution import check_dataflow, check_sizes
 from tflnest.graph import Operator, Quantization, Subgraph, Tensor
 from tflnest.kernels import Kernel, Node, prepare
 
@@ -32,6 +34,24 @@ def last_uses(subgraph: Subgraph) -> Mapping[int, int]:
         for operator in subgraph.operators
         for index in (*operator.outputs, *operator.inputs)
     }
+
+
+def check_runnable(subgraph: Subgraph) -> None:
+    """Refuse what can't be run as a stream of samples.
+
+    Raises:
+        FormatError: An operator reads what nobody wrote.
+        UnsupportedError: The activations or constants are too large, a tensor keeps its value between invokes, or
+            an output does not depend on the inputs.
+    """
+    check_sizes(subgraph)
+    check_dataflow(subgraph)
+    variable = next((tensor for tensor in subgraph.tensors if tensor.is_variable), None)
+    if variable is not None:
+        raise UnsupportedError(f"tensor {variable.label} keeps its value between invokes")
+    computed = {index for operator in subgraph.operators for index in operator.outputs}
+    if not subgraph.outputs or not computed.issuperset(subgraph.outputs):
+        raise UnsupportedError(f"the outputs {list(subgraph.outputs)} are not all computed")
 
 
 def level_node(

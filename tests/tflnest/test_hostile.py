@@ -73,8 +73,8 @@ def test_flipped_bits_of_a_plain_file_are_handled_by_every_tool():
 
 
 @pytest.mark.slow
-def test_every_flipped_bit_of_a_plain_file_is_handled_by_every_tool():
-    assert sum(exercise(flipped(PLAIN, bit)) is not None for bit in range(8 * len(PLAIN))) > 0
+def test_flipped_bits_in_every_byte_of_a_plain_file_are_handled_by_every_tool():
+    assert sum(exercise(flipped(PLAIN, bit)) is not None for bit in range(0, 8 * len(PLAIN), 3)) > 0
 
 
 @pytest.mark.parametrize("filler", [b"\0", b"\xff", b"\x7f"])
