@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from converters.synthetic import SAMPLES, synthetic_inputs
+from tflnest.graph import Tensor
+
+
+def tensor(*shape, type_name="INT8"):
+    return Tensor(
+        index=0, name="x", shape=shape, shape_signature=shape, type=type_name, quantization=None, buffer=0
+    )
+
+
+def roughness(values):
+    """Mean absolute step along the rows, of values of unit spread."""
+    values = values.astype(float)
+    return np.abs(np.diff(values, axis=2)).mean() / values.std()
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 16, 16, 3), (1, 10), (1, 5, 7), (1, 1, 1, 4), (1, 2, 2, 1), (1, 96, 96, 1)]
+)
+@pytest.mark.parametrize("type_name", ["INT8", "UINT8", "INT16"])
+def test_shape_type_and_range(shape, type_name):
+    (values,) = synthetic_inputs((tensor(*shape, type_name=type_name),), seed=0)
+    item = tensor(*shape, type_name=type_name)
+    limits = np.iinfo(item.dtype)
+    assert values.shape == (SAMPLES, *shape[1:]) and values.dtype == item.dtype
+    assert values.min() < 0.9 * limits.min + 0.1 * limits.max
+    assert values.max() > 0.1 * limits.min + 0.9 * limits.max
+
+
+def test_the_seed_decides():
+    inputs = (tensor(1, 16, 16, 3), tensor(1, 10))
+    first, second, other = (synthetic_inputs(inputs, seed) for seed in (3, 3, 4))
+    for left, right, different in zip(first, second, other, strict=True):
+        np.testing.assert_array_equal(left, right)
+        assert (left != different).any()
+
+
+def test_images_are_smooth_and_other_inputs_are_not():
+    image, row = synthetic_inputs((tensor(1, 32, 32, 3), tensor(1, 32, 32)), seed=1)
+    assert roughness(image) < 0.4 < 1.0 < roughness(row[..., None])
+
+
+def test_channels_first_images_are_smooth_along_their_sides():
+    (image,) = synthetic_inputs((tensor(1, 3, 32, 32),), seed=1)
+    assert roughness(image) < 0.4
+
+
+def test_the_number_of_samples_can_be_chosen():
+    assert len(synthetic_inputs((tensor(1, 4),), seed=0, samples=5)[0]) == 5
+    assert synthetic_inputs((), seed=0) == []

@@ -1,0 +1,75 @@
+"""Every example runs, and the demo leaves what it promises."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.shared import ROOT
+from tflnest.model import Model
+
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+NEEDS = ("tensorflow", "sklearn", "matplotlib")
+
+
+def run(*arguments):
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_has_a_test():
+    """`test_digits.py` runs the other two."""
+    assert EXAMPLES == ["demo.py", "digits.py", "train_digits.py"]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_example_explains_itself(name):
+    if importlib.util.find_spec("sklearn") is None:
+        pytest.skip("scikit-learn is not installed")
+    if name == "train_digits.py" and importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("the keras extra is not installed")
+    text = run(ROOT / "examples" / name, "--help")
+    assert "--output" in text
+
+
+@pytest.mark.keras
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in NEEDS), reason=f"needs {', '.join(NEEDS)}"
+)
+def test_the_demo_does_the_whole_job(tmp_path):
+    output = tmp_path / "out"
+    text = run("examples/demo.py", "--output", output)
+    names = {path.name for path in output.iterdir()}
+    assert names == {
+        "calibration.npz",
+        "digits.tflite",
+        "digits_float.tflite",
+        "digits_int8.tflite",
+        "test.npz",
+        "timeline.json",
+        "timeline.png",
+    }
+    nested = output / "digits.tflite"
+    assert Model.load(nested).directory.levels == (4, 6, 8)
+    assert nested.stat().st_size <= (output / "digits_int8.tflite").stat().st_size
+    assert (output / "timeline.png").read_bytes().startswith(b"\x89PNG")
+    events = json.loads((output / "timeline.json").read_text())["events"]
+    assert {"page_in", "page_out"} <= {event["kind"].replace("-", "_") for event in events}
+    assert "bit-exact on 500 samples" in text
+    assert "error: stm32g474cb: level 8 needs" in text and "bytes of flash" in text
+    for level in (4, 6, 8):
+        assert f"digits.tflite at level {level}" in text
+    assert "page 1 in, page 2 in" in text and "page 2 out, page 1 out" in text
