@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.allocation import mix_widths
-from converters.bias import choose_biases, source_biases
+from converters.correction import choose_parameters
 from converters.folding import fix_batch
 from converters.nest import drop_names, nest
+from converters.parameters import source_parameters
 from converters.planning import PlannedFilter, RoundedFilter, plan_nesting, round_filters
 from converters.quantization import quantize
 from converters.recipe import Bias, Recipe, load_recipe
@@ -232,13 +233,13 @@ def _nest(
     progress("rounding", 0, len(planned))
     filters = round_filters(planned, seed)
     progress("rounding", len(planned), len(planned))
-    biases = source_biases(graph, filters)
+    parameters = source_parameters(graph, filters)
     if recipe.bias is Bias.CORRECTED and filters:
         try:
-            biases = choose_biases(recipe.bias, graph, filters, len(recipe.levels), inputs, progress)
+            parameters = choose_parameters(recipe.bias, graph, filters, len(recipe.levels), inputs, progress)
         except UnsupportedError as error:
             notes.append(f"biases are the source's, not corrected: {error.message}")
-    model = nest(int8, filters, biases, recipe)
+    model = nest(int8, filters, parameters, recipe)
     if filters and len(model.to_bytes()) > len(int8.to_bytes()):
         model = drop_names(model)
         notes.append("names of inner activations were dropped to keep the file small")

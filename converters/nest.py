@@ -6,12 +6,13 @@ everything in a file that counts tensors by position stays true.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.parameters import LevelParameters, Parameters
 from converters.planning import PlannedFilter, RoundedFilter, bias_tensor, filter_multipliers
 from converters.recipe import Recipe
 from tflnest import container
@@ -21,9 +22,6 @@ from tflnest.nested import OPERATOR_VERSION, PREFIX, encode_options
 from tflnest.packing import pack
 from tflnest.pruning import offline_plan, prune_buffers, prune_operator_codes, set_offline_offsets
 from tflnest.schema import enum_value, schema
-
-#: Position of an operator: subgraph and operator index.
-Place = tuple[int, int]
 
 
 class _Writer:
@@ -61,7 +59,7 @@ class _Writer:
 def nest(
     source: Model,
     filters: Sequence[RoundedFilter],
-    biases: Mapping[Place, Sequence[NDArray[np.int32]]],
+    parameters: Parameters,
     recipe: Recipe,
 ) -> Model:
     """Rewrite an int8 model.
@@ -69,7 +67,7 @@ def nest(
     Args:
         source: The int8 model; it is not changed.
         filters: The filters to nest.
-        biases: For each operator that uses one of them, the bias of every own level.
+        parameters: For each operator that uses one of them, bias and scales of every own level.
         recipe: Stored in the file; its levels are the model's.
 
     Returns:
@@ -83,7 +81,8 @@ def nest(
         planes = _write_planes(writer, tree.subgraphs[subgraph.index], rounded)
         for index in rounded.plan.operators:
             operator = subgraph.operators[index]
-            _rewrite_operator(writer, subgraph, operator, rounded, planes, biases[(subgraph.index, index)])
+            levels = parameters[subgraph.index, index]
+            _rewrite_operator(writer, subgraph, operator, rounded, planes, levels)
     _extend_offline_plan(tree)
     _drop_unread(tree)
     _write_directory(model, writer, recipe)
@@ -110,17 +109,13 @@ def _rewrite_operator(
     operator: Operator,
     rounded: RoundedFilter,
     planes: Sequence[int],
-    biases: Sequence[NDArray[np.int32]],
+    levels: Sequence[LevelParameters],
 ) -> None:
     plan = rounded.plan
     assert plan.nesting is not None
     tree_subgraph = writer.tree.subgraphs[subgraph.index]
-    bias_indices = _write_biases(writer, subgraph, operator, plan, biases)
-    multiplier, shift, _ = filter_multipliers(subgraph, plan.tensor, operator)
-    requantization = [
-        writer.append(tree_subgraph, multiplier, "INT32", 0),
-        writer.append(tree_subgraph, shift, "INT8", 0),
-    ]
+    bias_indices = _write_biases(writer, subgraph, operator, plan, [level.bias for level in levels])
+    requantization, sets = _write_requantization(writer, subgraph, operator, plan, levels)
     item = tree_subgraph.operators[operator.index]
     item.opcodeIndex = opcode_index(writer.tree, PREFIX + operator.name, OPERATOR_VERSION, custom=True)
     item.inputs = [operator.inputs[0], *bias_indices, *requantization, *planes]
@@ -133,10 +128,38 @@ def _rewrite_operator(
         plan.nesting,
         plan.model_levels,
         plan.tensor.shape,
-        [0] * len(plan.nesting.levels),
+        sets,
     )
     item.customOptions = np.frombuffer(options, np.uint8)
     item.customOptionsFormat = enum_value("CustomOptionsFormat", "FLEXBUFFERS")
+
+
+def _write_requantization(
+    writer: _Writer,
+    subgraph: Subgraph,
+    operator: Operator,
+    plan: PlannedFilter,
+    levels: Sequence[LevelParameters],
+) -> tuple[list[int], list[int]]:
+    """Store a set of multipliers and shifts per distinct vector of scales, where the first level needs it.
+
+    Returns:
+        Tensor indices of multiplier and shift, set after set, and the set of every own level.
+    """
+    tree_subgraph = writer.tree.subgraphs[subgraph.index]
+    numbers: dict[tuple[bytes, bytes], int] = {}
+    indices: list[int] = []
+    sets = []
+    for position, level in enumerate(levels):
+        multiplier, shift, _ = filter_multipliers(subgraph, plan.tensor, operator, level.scales)
+        key = multiplier.tobytes(), shift.tobytes()
+        if key not in numbers:
+            numbers[key] = len(numbers)
+            page = plan.page_of(position)
+            indices.append(writer.append(tree_subgraph, multiplier, "INT32", page))
+            indices.append(writer.append(tree_subgraph, shift, "INT8", page))
+        sets.append(numbers[key])
+    return indices, sets
 
 
 def _write_biases(

@@ -230,11 +230,21 @@ def source_bias(subgraph: Subgraph, operator: Operator) -> NDArray[np.int32]:
 
 
 def filter_multipliers(
-    subgraph: Subgraph, tensor: Tensor, operator: Operator
+    subgraph: Subgraph, tensor: Tensor, operator: Operator, scales: NDArray[np.float32] | None = None
 ) -> tuple[NDArray[np.int32], NDArray[np.int8], bool]:
-    """Multiplier and shift per channel, and whether the product of the scales is rounded first."""
+    """Multiplier and shift per channel, and whether the product of the scales is rounded first.
+
+    Args:
+        subgraph: The subgraph that the operator stands in.
+        tensor: Its filter.
+        operator: A stock operator.
+        scales: Filter scales of a level; None for the filter's own.
+
+    Raises:
+        FormatError: A scale is no positive number, or has no multiplier.
+    """
     assert tensor.quantization is not None
-    scales = tensor.quantization.scale
+    scales = tensor.quantization.scale if scales is None else scales
     rounded = operator.name == "FULLY_CONNECTED" and scales.size == 1
     activation, output = subgraph.tensors[operator.inputs[0]], subgraph.tensors[operator.outputs[0]]
     if not all(np.isfinite(value) and value > 0 for value in (*scales, activation.scale, output.scale)):

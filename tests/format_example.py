@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from converters.nest import nest
+from converters.parameters import LevelParameters
 from converters.planning import plan_nesting, round_filters
 from converters.recipe import Recipe
 from tests.single_operator import GraphBuilder
@@ -44,8 +45,8 @@ def build() -> bytes:
     source = Model.from_bytes(builder.build([output]))
     recipe = Recipe(levels=LEVELS)
     filters = round_filters(plan_nesting(source.graph, recipe), 0)
-    biases = [np.array(bias, np.int32) for bias in BIASES]
-    return nest(source, filters, {(0, 0): biases}, recipe).to_bytes()
+    levels = [LevelParameters(np.array(bias, np.int32)) for bias in BIASES]
+    return nest(source, filters, {(0, 0): levels}, recipe).to_bytes()
 
 
 def listing(content: bytes) -> str:

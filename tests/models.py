@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.bias import source_biases
 from converters.nest import nest
+from converters.parameters import source_parameters
 from converters.planning import plan_nesting, round_filters
 from converters.recipe import Recipe, load_recipe
 from tests.single_operator import GraphBuilder
@@ -185,7 +185,7 @@ def nested(model: Model, recipe: Recipe | None = None, seed: int = 0) -> Model:
     """The model nested with the source's biases."""
     recipe = everything() if recipe is None else recipe
     filters = round_filters(plan_nesting(model.graph, recipe), seed)
-    return nest(model, filters, source_biases(model.graph, filters), recipe)
+    return nest(model, filters, source_parameters(model.graph, filters), recipe)
 
 
 def operators_of(model: Model) -> list[NestedOperator]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from converters.bias import source_biases
 from converters.nest import drop_names, nest
+from converters.parameters import LevelParameters, source_parameters
 from converters.planning import plan_nesting, round_filters
 from converters.recipe import Recipe, Rule, load_recipe, parse_recipe
 from tests.models import (
@@ -109,19 +109,46 @@ def test_biases_that_differ_lie_in_the_pages_of_their_levels():
     source = network()
     recipe = everything()
     filters = round_filters(plan_nesting(source.graph, recipe), 0)
-    biases = {
-        place: [bias + 7 * number for number, bias in enumerate(vectors)]
-        for place, vectors in source_biases(source.graph, filters).items()
+    parameters = {
+        place: [LevelParameters(level.bias + 7 * number) for number, level in enumerate(levels)]
+        for place, levels in source_parameters(source.graph, filters).items()
     }
-    model = nest(source, filters, biases, recipe)
+    model = nest(source, filters, parameters, recipe)
     pages = [{segment.buffer for segment in page.segments} for page in model.directory.pages]
     tensors = model.graph.main.tensors
     for operator in operators_of(model):
         for position, index in enumerate(operator.biases):
             assert tensors[index].buffer in pages[position]
-            np.testing.assert_array_equal(tensors[index].data, biases[0, operator.operator.index][position])
+            np.testing.assert_array_equal(tensors[index].data, parameters[0, operator.operator.index][position].bias)
         stock = source.graph.main.operators[operator.operator.index]
         assert operator.biases[-1] == stock.inputs[2]  # the full-bit bias takes the place of the source's
+
+
+def test_scales_that_differ_are_requantization_sets_in_the_pages_of_their_levels():
+    """One set per distinct vector of scales; the full-bit level stays the source, and every level its own twin."""
+    source = network()
+    recipe = everything()
+    filters = round_filters(plan_nesting(source.graph, recipe), 0)
+    parameters = source_parameters(source.graph, filters)
+    for (_, index), levels in parameters.items():
+        scales = source.graph.main.tensors[source.graph.main.operators[index].inputs[1]].quantization.scale
+        levels[1] = LevelParameters(levels[1].bias, np.float32(1.25) * scales)
+    model = nest(source, filters, parameters, recipe)
+    pages = [{segment.buffer for segment in page.segments} for page in model.directory.pages]
+    main = model.graph.main
+    for operator in operators_of(model):
+        assert operator.multipliers[0] == operator.multipliers[2] != operator.multipliers[1]
+        assert main.tensors[operator.multipliers[0]].buffer in pages[0]
+        assert main.tensors[operator.multipliers[1]].buffer in pages[1]
+        stock = materialize(model, 6).graph.main.operators[operator.operator.index]
+        scales = source.graph.main.tensors[source.graph.main.operators[stock.index].inputs[1]]
+        got = materialize(model, 6).graph.main.tensors[stock.inputs[1]].quantization.scale
+        np.testing.assert_allclose(got, np.float32(1.25) * scales.quantization.scale, rtol=1e-6)
+    x = random_inputs(source, 3)
+    np.testing.assert_array_equal(Interpreter(model=model).run(x), Interpreter(model=source).run(x))
+    for level in (4, 6):
+        expected = Interpreter(model=materialize(model, level)).run(x)
+        np.testing.assert_array_equal(Interpreter(model=model, level=level).run(x), expected)
 
 
 def test_the_recipe_is_stored():

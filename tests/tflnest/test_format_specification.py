@@ -15,6 +15,7 @@ import pytest
 from flatbuffers import flexbuffers
 
 from converters.nest import nest
+from converters.parameters import LevelParameters
 from converters.planning import plan_nesting, round_filters, source_bias
 from converters.recipe import Recipe, Rule, load_recipe
 from tests import format_example, second_reader
@@ -358,15 +359,15 @@ def mixed_model(seed: int = 3) -> Model:
 def nested_model(source: Model, recipe: Recipe) -> Model:
     """Nest, with a bias per level that tells levels apart."""
     filters = round_filters(plan_nesting(source.graph, recipe), 0)
-    biases = {}
+    parameters = {}
     for item in filters:
         for index in item.plan.operators:
             subgraph = source.graph.subgraphs[item.plan.subgraph]
             bias = source_bias(subgraph, subgraph.operators[index])
-            biases[item.plan.subgraph, index] = [
-                (bias + 10 * own).astype(np.int32) for own in range(len(item.levels))
+            parameters[item.plan.subgraph, index] = [
+                LevelParameters((bias + 10 * own).astype(np.int32)) for own in range(len(item.levels))
             ]
-    return nest(source, filters, biases, recipe)
+    return nest(source, filters, parameters, recipe)
 
 
 def check_agreement(model: Model) -> int:
