@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tflnest.errors import FormatError, UsageError
 from tflnest.files import MAX_FILE_BYTES
 from tflnest.graph import Tensor
+from tflnest.quantization import quantize_for
 
 _ZIP_MAGIC = b"PK"
 _NPY_MAGIC = b"\x93NUMPY"
@@ -104,24 +105,7 @@ class Dataset:
             )
         if tensor.dtype.kind == "f":
             return self.x.astype(tensor.dtype)
-        return quantize_values(self.x, tensor)
-
-
-def quantize_values(values: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
-    """Real numbers as the integers of a quantized tensor, rounded half away from zero and clamped.
-
-    Raises:
-        FormatError: The tensor has no scale.
-    """
-    if tensor.quantization is None or not tensor.scale > 0:
-        raise FormatError(
-            f"tensor {tensor.label} is {tensor.type} and has no scale, so real numbers mean nothing to it"
-        )
-    scaled = values.astype(np.float64) / tensor.scale
-    limits = np.iinfo(tensor.dtype)
-    rounded = np.trunc(scaled + np.copysign(0.5, scaled)) + tensor.zero_point
-    integers: NDArray[Any] = np.clip(rounded, limits.min, limits.max).astype(tensor.dtype)
-    return integers
+        return quantize_for(tensor, self.x)
 
 
 def load_dataset(path: str | Path) -> Dataset:
@@ -211,4 +195,4 @@ def _chunks(x: NDArray[Any]) -> Iterator[tuple[NDArray[Any], int]]:
         yield x[first : first + step], first
 
 
-__all__ = ["Dataset", "load_dataset", "quantize_values"]
+__all__ = ["Dataset", "load_dataset"]

@@ -21,6 +21,7 @@ from tflnest.kernels import Kernel, Node, prepare
 from tflnest.model import Model
 from tflnest.nested import NestedOperator, is_nested, parse
 from tflnest.pages import FilePages, PagedConstants, PageSource
+from tflnest.quantization import quantize_for
 
 #: The engines there are.
 ENGINES = ("reference",)
@@ -434,30 +435,6 @@ def tensor_details(tensor: Tensor) -> dict[str, Any]:
     }
 
 
-def quantize(values: ArrayLike, tensor: Tensor) -> NDArray[Any]:
-    """Real values in a tensor's quantization, ties away from zero (TFLM AffineQuantize).
-
-    Args:
-        values: Finite reals, any shape.
-        tensor: Integer, with a scale.
-
-    Raises:
-        UsageError: The tensor has no scale, or a value is not finite.
-    """
-    if tensor.quantization is None or tensor.scale <= 0.0:
-        raise UsageError(
-            f"tensor {tensor.label} takes {tensor.dtype} and has no scale to quantize floats with"
-        )
-    ratio = np.asarray(values, np.float32) / np.float32(tensor.scale)
-    if not np.all(np.isfinite(ratio)):
-        raise UsageError(f"the values for tensor {tensor.label} are not all finite numbers")
-    wide = ratio.astype(np.float64)
-    rounded = np.copysign(np.floor(np.abs(wide) + 0.5), wide) + tensor.zero_point
-    limits = np.iinfo(tensor.dtype)
-    clipped: NDArray[np.float64] = np.clip(rounded, limits.min, limits.max)
-    return clipped.astype(tensor.dtype)
-
-
 def fit_samples(tensor: Tensor, x: ArrayLike) -> NDArray[Any]:
     """An array of samples in the dtype of an input.
 
@@ -478,7 +455,7 @@ def fit_samples(tensor: Tensor, x: ArrayLike) -> NDArray[Any]:
     if array.dtype == tensor.dtype:
         return array
     if np.issubdtype(array.dtype, np.floating):
-        return array.astype(tensor.dtype) if tensor.dtype.kind == "f" else quantize(array, tensor)
+        return array.astype(tensor.dtype) if tensor.dtype.kind == "f" else quantize_for(tensor, array)
     raise UsageError(f"input {tensor.label} takes {tensor.dtype} or floats, and got {array.dtype}")
 
 

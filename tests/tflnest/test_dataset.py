@@ -168,5 +168,5 @@ def test_int8_input_takes_int8_and_quantizes_floats(samples):
 
 
 def test_integer_input_without_scale_refuses_floats(samples):
-    with pytest.raises(FormatError, match="has no scale"):
+    with pytest.raises(UsageError, match="has no scale"):
         Dataset(samples).inputs_for(tensor(type_name="INT8"))

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from tests.single_operator import GraphBuilder
 from tflnest.errors import FormatError, UnsupportedError, UsageError
 from tflnest.fixedpoint import Rounding
-from tflnest.interpreter import Interpreter, quantize
+from tflnest.interpreter import Interpreter
 from tflnest.model import Model
+from tflnest.quantization import quantize_for
 from tflnest.schema import runtime, schema
 
 
@@ -139,9 +140,9 @@ def test_quantization_rounds_away_from_zero_and_saturates() -> None:
     detail = Model.from_bytes(small_network()).graph.main.tensors[0]
     scale = np.float32(0.05)
     values = np.array([-1000, -2.5, -1.5, -0.5, 0, 0.5, 1.5, 2.5, 1000], np.float32) * scale
-    assert quantize(values, detail).tolist() == [-128, -6, -5, -4, -3, -2, -1, 0, 127]
+    assert quantize_for(detail, values).tolist() == [-128, -6, -5, -4, -3, -2, -1, 0, 127]
     with pytest.raises(UsageError, match="not all finite"):
-        quantize(np.array([np.nan]), detail)
+        quantize_for(detail, np.array([np.nan]))
 
 
 @pytest.mark.parametrize(

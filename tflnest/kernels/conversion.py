@@ -32,6 +32,7 @@ from tflnest.kernels.checks import (
     zero_point_of,
 )
 from tflnest.kernels.registry import Arrays, Kernel, Node, register
+from tflnest.quantization import quantize
 
 #: Output types of QUANTIZE by input type.
 QUANTIZE_TYPES = {
@@ -59,28 +60,6 @@ def _elementwise(node: Node, function: Callable[[NDArray[Any]], NDArray[Any]]) -
         return (function(values),)
 
     return Kernel(evaluate, leads_with_samples(node))
-
-
-def quantize(
-    values: NDArray[np.float32], scale: float, zero_point: int, dtype: np.dtype[Any] | type = np.int8
-) -> NDArray[Any]:
-    """Quantize real values: float32 division, halves away from zero, clamp (TFLM AffineQuantize).
-
-    Values of more than 2^31 steps, where the C conversion is undefined, saturate as they do on Arm.
-
-    Args:
-        values: float32, any shape; NaN becomes the zero point.
-        scale: Positive.
-        zero_point: In the range of `dtype`.
-        dtype: Integer dtype of the result.
-    """
-    info = np.iinfo(dtype)
-    with np.errstate(all="ignore"):
-        ratio = np.nan_to_num(values / np.float32(scale), nan=0.0)
-    wide = np.clip(ratio, -(2.0**31), 2.0**31).astype(np.float64)
-    rounded = np.copysign(np.floor(np.abs(wide) + 0.5), wide)
-    quantized: NDArray[Any] = np.clip(rounded + zero_point, info.min, info.max).astype(dtype)
-    return quantized
 
 
 def _requantize(node: Node, tensor: Tensor, output: Tensor) -> Callable[[NDArray[Any]], NDArray[Any]]:
