@@ -19,7 +19,7 @@ from converters.planning import PlannedFilter, RoundedFilter, plan_nesting, roun
 from converters.quantization import quantize
 from converters.recipe import Bias, Recipe, load_recipe
 from converters.sources import Source, load_source
-from converters.synthetic import synthetic_inputs
+from converters.synthetic import synthetic_samples
 from tflnest.dataset import Dataset, load_dataset
 from tflnest.errors import UnsupportedError, UsageError
 from tflnest.files import check_writable
@@ -272,7 +272,7 @@ def _calibration_inputs(
             raise UnsupportedError(f"the model has {len(tensors)} inputs, calibration data feeds exactly one")
         return [data.inputs_for(tensors[0])]
     notes.append("part-bit levels were fitted to synthetic inputs; --calibration FILE makes them better")
-    return list(synthetic_inputs(tensors, seed))
+    return synthetic_samples(model.graph.main, seed)
 
 
 def _report(plan: PlannedFilter) -> FilterReport:

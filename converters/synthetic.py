@@ -6,10 +6,13 @@ images than white noise does; other inputs are uniform noise over the input's ra
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from tflnest.graph import Tensor
+from tflnest.graph import Quantization, Subgraph, Tensor
 
 #: Samples that are drawn.
 SAMPLES = 32
@@ -17,11 +20,12 @@ SAMPLES = 32
 #: An image of noise is enlarged by this factor.
 ENLARGEMENT = 8
 
+#: The int8 grid over -1 to 1, for float inputs of unknown range.
+_UNIT = Quantization(np.array([1 / 128], np.float32), np.zeros(1, np.int64))
 
-def synthetic_inputs(
-    tensors: tuple[Tensor, ...], seed: int, samples: int = SAMPLES
-) -> list[NDArray[np.int8]]:
-    """Noise for each input of a model.
+
+def synthetic_inputs(tensors: tuple[Tensor, ...], seed: int, samples: int = SAMPLES) -> list[NDArray[Any]]:
+    """Noise for integer tensors.
 
     Args:
         tensors: The model's inputs; the leading dimension 1 is the batch.
@@ -29,29 +33,69 @@ def synthetic_inputs(
         samples: How many samples.
 
     Returns:
-        One array (samples, *shape of one sample) per input, over the whole range of the input's integer type.
+        One array (samples, *shape of one sample) per tensor, over the whole range of its type.
     """
     generator = np.random.default_rng(seed)
     return [_noise(tensor, generator, samples) for tensor in tensors]
 
 
-def _noise(tensor: Tensor, generator: np.random.Generator, samples: int) -> NDArray[np.int8]:
+def synthetic_samples(subgraph: Subgraph, seed: int, samples: int = SAMPLES) -> list[NDArray[Any]]:
+    """Noise for each input of a subgraph.
+
+    Integer inputs get the whole range of their type; float inputs that a QUANTIZE reads get the range that it can
+    tell apart, other float inputs -1 to 1.
+
+    Args:
+        subgraph: Its inputs have batch 1.
+        seed: Equal seeds give equal samples.
+        samples: How many samples.
+
+    Returns:
+        One array (samples, *shape of one sample) per input, of the input's dtype.
+    """
+    readers = {
+        operator.inputs[0]: subgraph.tensors[operator.outputs[0]]
+        for operator in subgraph.operators
+        if operator.name == "QUANTIZE" and operator.inputs and operator.outputs
+    }
+    tensors = subgraph.input_tensors()
+    drawn = tuple(_drawn_as(tensor, readers.get(tensor.index)) for tensor in tensors)
+    return [
+        values if item is tensor else _dequantized(values, item).astype(tensor.dtype)
+        for tensor, item, values in zip(tensors, drawn, synthetic_inputs(drawn, seed, samples), strict=True)
+    ]
+
+
+def _drawn_as(tensor: Tensor, quantized: Tensor | None) -> Tensor:
+    """The tensor whose values are drawn for an input: the integers that a float input is turned into."""
+    if tensor.dtype.kind in "iu":
+        return tensor
+    if quantized is not None and quantized.dtype.kind in "iu" and quantized.quantization is not None:
+        return replace(tensor, type=quantized.type, quantization=quantized.quantization)
+    return replace(tensor, type="INT8", quantization=_UNIT)
+
+
+def _dequantized(values: NDArray[Any], tensor: Tensor) -> NDArray[np.float32]:
+    real: NDArray[np.float32] = (values.astype(np.float32) - tensor.zero_point) * np.float32(tensor.scale)
+    return real
+
+
+def _noise(tensor: Tensor, generator: np.random.Generator, samples: int) -> NDArray[Any]:
     shape = tensor.shape[1:]
     limits = np.iinfo(tensor.dtype)
-    if len(shape) != 3:
-        white: NDArray[np.int8] = generator.integers(
+    if len(shape) != 3 or 0 in shape:
+        white: NDArray[Any] = generator.integers(
             limits.min, limits.max, (samples, *shape), tensor.dtype.type, endpoint=True
         )
         return white
     values = generator.uniform(limits.min, limits.max, (samples, *shape))
-    for axis in sorted(range(1, 4), key=lambda item: shape[item - 1])[
-        1:
-    ]:  # the shortest axis holds the channels
+    sides = sorted(range(1, 4), key=lambda item: shape[item - 1])[1:]  # the shortest axis holds the channels
+    for axis in sides:
         values = _smooth(values, axis)
     low, high = values.min(), values.max()
     span = max(high - low, 1e-9)
-    stretched = (values - low) / span * (limits.max - limits.min) + limits.min
-    codes: NDArray[np.int8] = np.rint(stretched).astype(tensor.dtype)
+    stretched = (values - low) / span * (float(limits.max) - float(limits.min)) + float(limits.min)
+    codes: NDArray[Any] = np.clip(np.rint(stretched), limits.min, limits.max).astype(tensor.dtype)
     return codes
 
 

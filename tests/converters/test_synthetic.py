@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from converters.synthetic import SAMPLES, synthetic_inputs
+from converters.synthetic import SAMPLES, synthetic_inputs, synthetic_samples
+from tests.single_operator import GraphBuilder
 from tflnest.graph import Tensor
+from tflnest.model import Model
 
 
 def tensor(*shape, type_name="INT8"):
@@ -53,3 +55,39 @@ def test_channels_first_images_are_smooth_along_their_sides():
 def test_the_number_of_samples_can_be_chosen():
     assert len(synthetic_inputs((tensor(1, 4),), seed=0, samples=5)[0]) == 5
     assert synthetic_inputs((), seed=0) == []
+
+
+def float_interface(scale, zero_point):
+    graph = GraphBuilder()
+    x = graph.input((1, 8, 8, 3), "FLOAT32")
+    y = graph.tensor((1, 8, 8, 3), scale=scale, zero_point=zero_point)
+    graph.operator("QUANTIZE", [x], [y])
+    return Model.from_bytes(graph.build([y])).graph.main
+
+
+def test_float_inputs_get_the_range_that_their_quantize_can_tell_apart():
+    (values,) = synthetic_samples(float_interface(0.5, -28), seed=0)
+    assert values.dtype == np.float32
+    assert values.shape == (SAMPLES, 8, 8, 3)
+    assert (values.min(), values.max()) == (-50.0, 77.5)
+
+
+def test_other_float_inputs_lie_between_minus_one_and_one():
+    graph = GraphBuilder()
+    x = graph.input((1, 8, 8, 3), "FLOAT32")
+    (values,) = synthetic_samples(Model.from_bytes(graph.build([x])).graph.main, seed=0)
+    assert (values.min(), values.max()) == (-1.0, np.float32(127 / 128))
+
+
+def test_integer_inputs_are_drawn_as_they_are():
+    graph = GraphBuilder()
+    x = graph.input((1, 8, 8, 3), scale=0.1)
+    main = Model.from_bytes(graph.build([x])).graph.main
+    (values,) = synthetic_samples(main, seed=4)
+    np.testing.assert_array_equal(values, synthetic_inputs(main.input_tensors(), 4)[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 4, 3), (1, 0), (1,), ()])
+def test_empty_and_flat_shapes(shape):
+    (values,) = synthetic_inputs((tensor(*shape),), seed=0)
+    assert values.shape == (SAMPLES, *shape[1:])
