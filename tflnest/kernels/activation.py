@@ -150,7 +150,9 @@ def prepare_relu6(node: Node) -> Kernel:
     """RELU6: INT8, which TFLM clamps on the input's scale without rescaling; FLOAT32."""
     tensor, output = _unary_tensors(node, ("INT8", "FLOAT32"))
     if tensor.type == "FLOAT32":
-        return _float_kernel(node, lambda x: np.where(x > 6, np.float32(6), np.where(x < 0, np.float32(0), x)))
+        return _float_kernel(
+            node, lambda x: np.where(x > 6, np.float32(6), np.where(x < 0, np.float32(0), x))
+        )
     scale_of(node, output)
     zero = zero_point_of(node, tensor)
     with np.errstate(all="ignore"):
@@ -210,7 +212,9 @@ def prepare_hard_swish(node: Node) -> Kernel:
         factor, exponent = _factor(node, float(high_scale / np.float32(scale_of(node, output))))
         slope, slope_exponent = _factor(node, float(high_scale / (np.float32(3) / np.float32(32768))))
     if exponent > 0:
-        raise unsupported(node, f"its output scale {output.scale:g} is too small for the input scale {tensor.scale:g}")
+        raise unsupported(
+            node, f"its output scale {output.scale:g} is too small for the input scale {tensor.scale:g}"
+        )
     zero_in, zero_out = zero_point_of(node, tensor), zero_point_of(node, output)
 
     def saturated(x: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -244,7 +248,9 @@ def prepare_prelu(node: Node) -> Kernel:
     try:
         np.broadcast_to(np.empty(alpha.shape, dtype=np.bool_), tensor.shape)
     except ValueError:
-        raise malformed(node, f"alpha {list(alpha.shape)} does not fit the input {list(tensor.shape)}") from None
+        raise malformed(
+            node, f"alpha {list(alpha.shape)} does not fit the input {list(tensor.shape)}"
+        ) from None
     batchable = leads_with_samples(node) and (alpha.is_constant or len(alpha.shape) == len(tensor.shape))
     if tensor.type == "FLOAT32":
         return Kernel(_evaluate_float_prelu, batchable)

@@ -83,7 +83,9 @@ def require_same_type(node: Node, tensors: Sequence[Tensor]) -> None:
 def require_shape(node: Node, tensor: Tensor, expected: Sequence[int]) -> None:
     """Check that the file gives an output the shape that the operator computes."""
     if tensor.shape != tuple(expected):
-        raise malformed(node, f"tensor {tensor.label} has shape {list(tensor.shape)}, computed: {list(expected)}")
+        raise malformed(
+            node, f"tensor {tensor.label} has shape {list(tensor.shape)}, computed: {list(expected)}"
+        )
 
 
 def require_rank(node: Node, tensor: Tensor, rank: int) -> None:
@@ -127,7 +129,9 @@ def fused_activation(node: Node) -> str:
     return str(name)
 
 
-def constant_integers(node: Node, position: int, what: str, types: Iterable[str] = ("INT32",)) -> tuple[int, ...]:
+def constant_integers(
+    node: Node, position: int, what: str, types: Iterable[str] = ("INT32",)
+) -> tuple[int, ...]:
     """Values of a constant integer input, flat.
 
     Args:

@@ -150,7 +150,11 @@ def prepare_conv_2d(node: Node) -> Kernel:
             "whole groups",
         )
     window = Window.sliding(
-        options.get("padding", ""), (height, width), strides(options), dilations(options), image_size(source.shape)
+        options.get("padding", ""),
+        (height, width),
+        strides(options),
+        dilations(options),
+        image_size(source.shape),
     )
     require_shape(node, output, (source.shape[0], *window.output, channels))
     requantization = quantized.requantization(

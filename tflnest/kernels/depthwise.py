@@ -195,7 +195,11 @@ def prepare_depthwise_conv_2d(node: Node) -> Kernel:
     scales = quantized.filter_scales(node, weights, channels)
     quantized.check_bias(node, quantized.optional_input(node, 2), channels)
     window = Window.sliding(
-        options.get("padding", ""), (height, width), strides(options), dilations(options), image_size(source.shape)
+        options.get("padding", ""),
+        (height, width),
+        strides(options),
+        dilations(options),
+        image_size(source.shape),
     )
     require_shape(node, output, (source.shape[0], *window.output, channels))
     requantization = quantized.requantization(

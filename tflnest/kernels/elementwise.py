@@ -125,7 +125,11 @@ def _sum_function(node: Node, pair: _Pair, factors: tuple[float, float, float], 
 def _add_factors(pair: _Pair) -> tuple[float, float, float]:
     """In float64, from the float32 scales."""
     twice = 2 * max(pair.first.scale, pair.second.scale)
-    return pair.first.scale / twice, pair.second.scale / twice, twice / ((1 << LEFT_SHIFT) * pair.output.scale)
+    return (
+        pair.first.scale / twice,
+        pair.second.scale / twice,
+        twice / ((1 << LEFT_SHIFT) * pair.output.scale),
+    )
 
 
 def _sub_factors(pair: _Pair) -> tuple[float, float, float]:

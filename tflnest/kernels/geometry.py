@@ -56,9 +56,7 @@ class Window:
         Raises:
             FormatError: A size, stride or dilation is out of range, or no window position exists.
         """
-        positions = [
-            _positions(padding, *axis) for axis in zip(size, stride, dilation, image, strict=True)
-        ]
+        positions = [_positions(padding, *axis) for axis in zip(size, stride, dilation, image, strict=True)]
         (rows, top), (columns, left) = positions
         return cls(size, stride, dilation, (top, left), image, (rows, columns))
 

@@ -55,7 +55,9 @@ def prepare_pack(node: Node) -> Kernel:
     if any(tensor.shape != shape for tensor in tensors):
         raise malformed(node, "its inputs have different shapes")
     if int(node.operator.options.get("values_count", len(tensors))) != len(tensors):
-        raise malformed(node, f"says that it packs {node.operator.options['values_count']} of {len(tensors)} inputs")
+        raise malformed(
+            node, f"says that it packs {node.operator.options['values_count']} of {len(tensors)} inputs"
+        )
     axis = normal_axis(node, int(node.operator.options.get("axis", 0)), len(shape) + 1)
     require_shape(node, output, (*shape[:axis], len(tensors), *shape[axis:]))
 
@@ -75,7 +77,9 @@ def prepare_concatenation(node: Node) -> Kernel:
     axis = normal_axis(node, int(node.operator.options.get("axis", 0)), rank)
     for tensor in tensors:
         if len(tensor.shape) != rank:
-            raise malformed(node, f"tensor {tensor.label} has {len(tensor.shape)} dimensions, the output {rank}")
+            raise malformed(
+                node, f"tensor {tensor.label} has {len(tensor.shape)} dimensions, the output {rank}"
+            )
         require_shape(node, tensor, (*output.shape[:axis], tensor.shape[axis], *output.shape[axis + 1 :]))
         if tensor.type == "INT8" and (tensor.scale, tensor.zero_point) != (output.scale, output.zero_point):
             raise unsupported(node, f"tensor {tensor.label} has another scale or zero point than the output")

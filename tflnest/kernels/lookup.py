@@ -50,7 +50,9 @@ def unary(table: bytes) -> Evaluate:
     return evaluate
 
 
-def pair_table_of(function: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[Any]]) -> NDArray[np.int8]:
+def pair_table_of(
+    function: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[Any]],
+) -> NDArray[np.int8]:
     """Tabulate an int8 function of two int8 values.
 
     Args:
@@ -62,7 +64,9 @@ def pair_table_of(function: Callable[[NDArray[np.int64], NDArray[np.int64]], NDA
     return function(INT8_VALUES[:, None], INT8_VALUES[None, :]).astype(np.int8).reshape(-1)
 
 
-def lookup_pairs(table: NDArray[np.int8], first: NDArray[np.int8], second: NDArray[np.int8]) -> NDArray[np.int8]:
+def lookup_pairs(
+    table: NDArray[np.int8], first: NDArray[np.int8], second: NDArray[np.int8]
+) -> NDArray[np.int8]:
     """Apply a pair table to two int8 arrays, broadcast against each other."""
     if first.shape == second.shape and first.size > _BLOCK_ELEMENTS:
         return _lookup_pairs_in_blocks(table, first, second)
@@ -78,7 +82,11 @@ def _lookup_pairs_in_blocks(
     table: NDArray[np.int8], first: NDArray[np.int8], second: NDArray[np.int8]
 ) -> NDArray[np.int8]:
     result = np.empty(first.shape, dtype=np.int8)
-    x, y, out = np.ascontiguousarray(first).reshape(-1), np.ascontiguousarray(second).reshape(-1), result.reshape(-1)
+    x, y, out = (
+        np.ascontiguousarray(first).reshape(-1),
+        np.ascontiguousarray(second).reshape(-1),
+        result.reshape(-1),
+    )
     for start in range(0, out.size, _BLOCK_ELEMENTS):
         block = slice(start, start + _BLOCK_ELEMENTS)
         index = np.left_shift(x[block].view(np.uint8), 8, dtype=np.uint16)

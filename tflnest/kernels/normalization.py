@@ -46,7 +46,9 @@ def prepare_l2_normalization(node: Node) -> Kernel:
     if fused_activation(node) != "NONE":
         raise unsupported(node, f"fused activation {fused_activation(node)}")
     if not 1 <= len(tensor.shape) <= 4 or tensor.shape[-1] > MAX_DEPTH:
-        raise malformed(node, f"its input has shape {list(tensor.shape)}, at most 4 dimensions and {MAX_DEPTH} expected")
+        raise malformed(
+            node, f"its input has shape {list(tensor.shape)}, at most 4 dimensions and {MAX_DEPTH} expected"
+        )
     scale_of(node, tensor)
     zero_point = zero_point_of(node, tensor)
 

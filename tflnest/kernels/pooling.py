@@ -34,6 +34,7 @@ INT8_MIN = -128
 #: Largest difference between input and output scale that TFLM takes for none.
 SCALE_TOLERANCE = 1e-6
 
+
 @dataclass(frozen=True)
 class _Pool:
     """A checked pooling operator: its window, the clamp of its output, whether samples lead."""
@@ -66,7 +67,9 @@ def _read(node: Node) -> _Pool:
     return _Pool(window, low, high, leads_with_samples(node))
 
 
-def _combine_windows(values: NDArray[np.int8], window: Window, combine: np.ufunc, fill: int, dtype: Any) -> NDArray[Any]:
+def _combine_windows(
+    values: NDArray[np.int8], window: Window, combine: np.ufunc, fill: int, dtype: Any
+) -> NDArray[Any]:
     """Combine the taps of every window position, first along columns, then along rows.
 
     Args:

@@ -224,7 +224,6 @@ def optional_input(node: Node, position: int) -> Tensor | None:
     return node.inputs[position] if position < len(node.inputs) else None
 
 
-
 def requantization(node: Node, source: Tensor, real: NDArray[np.float64]) -> Requantization:
     """Requantization of a node whose real factors are known.
 

@@ -55,7 +55,9 @@ def _prepare_quantized(node: Node, mean: bool) -> Kernel:
     require_same_type(node, [tensor, output])
     axes = _axes(node, tensor)
     keep = bool(node.operator.options.get("keep_dims", False))
-    shape = [1 if axis in axes else size for axis, size in enumerate(tensor.shape) if keep or axis not in axes]
+    shape = [
+        1 if axis in axes else size for axis, size in enumerate(tensor.shape) if keep or axis not in axes
+    ]
     require_shape(node, output, shape)
     if tensor.size == 0:
         raise malformed(node, f"its input has shape {list(tensor.shape)}, which holds nothing")

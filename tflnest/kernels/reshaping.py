@@ -37,7 +37,8 @@ def _reshaped(node: Node, tensor: Tensor, output: Tensor) -> Kernel:
     """Give the values the output's shape; where samples lead on both sides, their number stays open."""
     if tensor.size != output.size:
         raise malformed(
-            node, f"shapes {list(tensor.shape)} and {list(output.shape)} hold {tensor.size} and {output.size} elements"
+            node,
+            f"shapes {list(tensor.shape)} and {list(output.shape)} hold {tensor.size} and {output.size} elements",
         )
     batchable = tensor.size > 0 and tensor.shape[:1] == (1,) and output.shape[:1] == (1,)
     target = (-1, *output.shape[1:]) if batchable else output.shape

@@ -79,11 +79,13 @@ def _strided_index(node: Node, tensor: Tensor) -> Index:
     options = node.operator.options
     rank = len(tensor.shape)
     begin, end, step = (
-        constant_integers(node, position, name) for position, name in ((1, "begin"), (2, "end"), (3, "strides"))
+        constant_integers(node, position, name)
+        for position, name in ((1, "begin"), (2, "end"), (3, "strides"))
     )
     if not len(begin) == len(end) == len(step) == rank:
         raise malformed(
-            node, f"begin, end and strides have {len(begin)}, {len(end)} and {len(step)} values for {rank} dimensions"
+            node,
+            f"begin, end and strides have {len(begin)}, {len(end)} and {len(step)} values for {rank} dimensions",
         )
     masks = {name: int(options.get(f"{name}_mask", 0)) for name in ("begin", "end", "shrink_axis")}
     index: list[slice | int] = []
@@ -94,7 +96,9 @@ def _strided_index(node: Node, tensor: Tensor) -> Index:
         if masks["shrink_axis"] & bit:
             start = _start(begin[axis], step[axis], size, bool(masks["begin"] & bit))
             if not 0 <= start < size:
-                raise malformed(node, f"index {begin[axis]} does not exist in axis {axis} of {list(tensor.shape)}")
+                raise malformed(
+                    node, f"index {begin[axis]} does not exist in axis {axis} of {list(tensor.shape)}"
+                )
             index.append(start)
             continue
         masked = bool(masks["begin"] & bit), bool(masks["end"] & bit)
@@ -140,12 +144,16 @@ def prepare_slice(node: Node) -> Kernel:
     if len(tensor.shape) > MAX_SLICE_RANK:
         raise unsupported(node, f"{len(tensor.shape)} dimensions, at most {MAX_SLICE_RANK}")
     if not len(begin) == len(size) == len(tensor.shape):
-        raise malformed(node, f"begin and size have {len(begin)} and {len(size)} values for shape {list(tensor.shape)}")
+        raise malformed(
+            node, f"begin and size have {len(begin)} and {len(size)} values for shape {list(tensor.shape)}"
+        )
     index = []
     for axis, (first, count, extent) in enumerate(zip(begin, size, tensor.shape, strict=True)):
         last = extent if count == -1 else first + count
         if not 0 <= first <= last <= extent:
-            raise malformed(node, f"begin {first}, size {count} do not fit axis {axis} of {list(tensor.shape)}")
+            raise malformed(
+                node, f"begin {first}, size {count} do not fit axis {axis} of {list(tensor.shape)}"
+            )
         index.append(slice(first, last))
     require_shape(node, output, _index_shape(tuple(index), tensor.shape))
     if _keeps_samples(node, tuple(index)):
@@ -195,10 +203,11 @@ def prepare_unpack(node: Node) -> Kernel:
     tensor, outputs = _tensors(node)
     axis = normal_axis(node, int(node.operator.options.get("axis", 0)), len(tensor.shape))
     if len(outputs) != tensor.shape[axis]:
-        raise malformed(node, f"has {len(outputs)} outputs, axis {axis} of {list(tensor.shape)} has another size")
+        raise malformed(
+            node, f"has {len(outputs)} outputs, axis {axis} of {list(tensor.shape)} has another size"
+        )
     for output in outputs:
         require_shape(node, output, tensor.shape[:axis] + tensor.shape[axis + 1 :])
     head: Index = (slice(None),) * axis
     indices = [(*head, number) for number in range(len(outputs))]
     return Kernel(_taking(indices), axis != 0 and leads_with_samples(node))
-

@@ -83,7 +83,9 @@ def prepare_softmax(node: Node) -> Kernel:
     require_type(node, output, _OUTPUTS)
     require_shape(node, output, tensor.shape)
     if not tensor.shape or not 1 <= tensor.shape[-1] <= MAX_DEPTH:
-        raise malformed(node, f"its input has shape {list(tensor.shape)}, a last axis of 1 to {MAX_DEPTH} expected")
+        raise malformed(
+            node, f"its input has shape {list(tensor.shape)}, a last axis of 1 to {MAX_DEPTH} expected"
+        )
     _check_output(node, output)
     zero_point_of(node, tensor)
     beta = float(np.float32(node.operator.options.get("beta", 1.0)))

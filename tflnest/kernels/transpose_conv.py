@@ -109,8 +109,6 @@ def prepare_transpose_conv(node: Node) -> Kernel:
     )
 
     def core(values: NDArray[Any], bias: NDArray[Any] | None) -> Evaluate:
-        return transpose_convolution(
-            weights=values, bias=bias, window=window, requantization=requantization
-        )
+        return transpose_convolution(weights=values, bias=bias, window=window, requantization=requantization)
 
     return quantized.kernel_with_weights(node, core, source.shape[0] == 1, source=2, weights=1, bias=3)
