@@ -26,6 +26,7 @@ import numpy as np
 
 from converters.planning import plan_nesting, round_filters
 from converters.recipe import load_recipe
+from firmware_sim.inspection import inspect
 from tests.models import everything, nested, network, operators_of, small_network
 from tflnest import container, flatbuffer
 from tflnest.errors import TflnestError
@@ -60,6 +61,7 @@ def exercise(content: bytes) -> Model | None:
         lambda: operators_of(model),
         lambda: _rewrite(model),
         lambda: _run(model),
+        lambda: inspect(model, "stm32vldiscovery"),
     ]
     if model.directory is None:
         steps.append(lambda: nested(model))
