@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.allocation import mix_widths
+from converters.calibration_checks import check_calibration
 from converters.correction import choose_parameters
 from converters.folding import fix_batch
 from converters.nest import drop_names, nest
@@ -188,6 +189,9 @@ def convert(
     data = load_dataset(calibration) if isinstance(calibration, str | Path) else calibration
     loaded = load_source(source)
     int8, notes = _to_int8(loaded, data, progress)
+    model_inputs = loaded.model.graph.main.input_tensors()
+    if data is not None and len(model_inputs) == 1:
+        notes += check_calibration(data, model_inputs[0])
     result = _nest(loaded, int8, chosen, data, seed, notes, progress)
     if output is None or dry_run:
         return result
