@@ -30,9 +30,10 @@ def run(*arguments):
     return done.stdout
 
 
-def test_every_example_has_a_test():
-    """`test_digits.py` runs the other two."""
-    assert EXAMPLES == ["demo.py", "digits.py", "train_digits.py"]
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_example_is_run_by_a_test(name):
+    tests = [path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "examples").glob("test_*.py")]
+    assert any(f'"examples/{name}"' in text for text in tests)
 
 
 @pytest.mark.parametrize("name", ["demo.py", "digits.py"])
