@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
+from tflnest.accuracy_plot import write_accuracy_plot
 from tflnest.cli import ui
 from tflnest.evaluation import Evaluation, evaluate
+from tflnest.files import check_writable
+from tflnest.progress import Progress
+from tflnest.schema import require_extra
 
 
 @click.command("eval", short_help="Measure the accuracy of every level.")
-@click.argument("file", type=click.Path())
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
 @click.option(
     "--data",
     type=click.Path(),
@@ -28,23 +33,53 @@ from tflnest.evaluation import Evaluation, evaluate
     show_default=True,
     help="reference: bit-exact with TFLM; litert: stock TensorFlow Lite; auto: litert for float models.",
 )
+@click.option("--plot", type=click.Path(), metavar="PNG", help="Draw accuracy against resident bytes.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite the picture.")
 @ui.output_options
-def command(file: str, output_format: str, quiet: bool, no_progress: bool, **options: Any) -> None:
+def command(
+    files: tuple[str, ...],
+    plot: str | None,
+    force: bool,
+    output_format: str,
+    quiet: bool,
+    no_progress: bool,
+    **options: Any,
+) -> None:
     """Measure what accuracy each level of FILE keeps.
 
     Prints top-1 where the data has labels, and always how often a level gives the same class as the full-bit
     level, how often all its outputs are identical, and their mean difference. FILE may be nested, plain int8 or
-    float.
+    float; several share the data and the picture, one curve each, and their JSON is a list.
 
     \b
-    Example:
+    Examples:
       tflnest eval nested.tflite --data test.npz --level all
+      tflnest eval nested.tflite int8.tflite --data test.npz --plot accuracy.png
     """
     screen = ui.screen(output_format, quiet, no_progress)
+    if plot is not None:
+        check_writable(plot, force)
+        require_extra("matplotlib", "plot", "to draw accuracy against bytes")
     with screen.progress() as progress:
-        result = evaluate(file, progress=progress, **options)
-    screen.json(result.to_dict())
-    _show(screen, result)
+        results = [
+            evaluate(file, progress=_named(progress, file) if len(files) > 1 else progress, **options)
+            for file in files
+        ]
+    if plot is not None:
+        write_accuracy_plot(results, plot, force)
+    documents = [result.to_dict() for result in results]
+    screen.json(documents[0] if len(documents) == 1 else {"evaluations": documents})
+    for number, result in enumerate(results):
+        if number:
+            screen.line()
+        _show(screen, result)
+    if plot is not None:
+        screen.line(f"wrote {plot}")
+
+
+def _named(progress: Progress, file: str) -> Progress:
+    """Progress whose stages say which of several files they belong to."""
+    return lambda stage, done, total: progress(f"{Path(file).name}, {stage}", done, total)
 
 
 def _show(screen: ui.Screen, result: Evaluation) -> None:
