@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from converters.allocation import mix_widths
 from converters.calibration_checks import check_calibration
-from converters.correction import choose_parameters
+from converters.fitting import FittedLevels, fit_levels
 from converters.folding import fix_batch
 from converters.nest import drop_names, nest
 from converters.parameters import source_parameters
@@ -24,6 +24,7 @@ from converters.synthetic import synthetic_samples
 from tflnest.dataset import Dataset, load_dataset
 from tflnest.errors import UnsupportedError, UsageError
 from tflnest.files import check_writable
+from tflnest.graph import Graph
 from tflnest.model import Model
 from tflnest.nesting import Scheme
 from tflnest.progress import Progress, silent
@@ -234,21 +235,13 @@ def _nest(
             notes.append(
                 f"all filters have the same base width, sensitivity was not measured: {error.message}"
             )
-    progress("rounding", 0, len(planned))
-    filters = round_filters(planned, seed)
-    progress("rounding", len(planned), len(planned))
-    parameters = source_parameters(graph, filters)
-    if recipe.bias is Bias.CORRECTED and filters:
-        try:
-            parameters = choose_parameters(recipe.bias, graph, filters, len(recipe.levels), inputs, progress)
-        except UnsupportedError as error:
-            notes.append(f"biases are the source's, not corrected: {error.message}")
-    model = nest(int8, filters, parameters, recipe)
-    if filters and len(model.to_bytes()) > len(int8.to_bytes()):
+    fitted = _fit(graph, planned, recipe, inputs, seed, notes, progress)
+    model = nest(int8, fitted.filters, fitted.parameters, recipe)
+    if fitted.filters and len(model.to_bytes()) > len(int8.to_bytes()):
         model = drop_names(model)
         notes.append("names of inner activations were dropped to keep the file small")
     grown = len(model.to_bytes()) - len(int8.to_bytes())
-    if not filters:
+    if not fitted.filters:
         notes.append("nothing was nested; the reasons stand with the filters")
     elif grown > 0:
         notes.append(
@@ -265,6 +258,29 @@ def _nest(
         notes=tuple(notes),
         level_bits=_level_bits(planned, recipe),
     )
+
+
+def _fit(
+    graph: Graph,
+    planned: Sequence[PlannedFilter],
+    recipe: Recipe,
+    inputs: Sequence[NDArray[Any]],
+    seed: int,
+    notes: list[str],
+    progress: Progress,
+) -> FittedLevels:
+    """Codes, biases and scales of all levels; without usable inputs, biases and scales are the source's."""
+    if inputs and recipe.bias is Bias.CORRECTED:
+        try:
+            return fit_levels(
+                graph, planned, len(recipe.levels), inputs, scale=recipe.scale, seed=seed, progress=progress
+            )
+        except UnsupportedError as error:
+            if recipe.needs_data:
+                raise
+            notes.append(f"biases are the source's, not corrected: {error.message}")
+    filters = round_filters(planned, seed)
+    return FittedLevels(filters, source_parameters(graph, filters))
 
 
 def _calibration_inputs(

@@ -1,156 +1,36 @@
-"""Biases of part-bit levels.
+"""Biases and scales of part-bit levels.
 
 A part-bit filter differs from the full-bit one, which shifts the mean of every output channel. The bias of
 the level takes the shift back: b_level = b + W . E[x] - Q . E[x_level], where E is the mean over samples and
 window positions of the input without its zero point, x the input in the source model, and x_level the input
 when everything before runs at the level too. The means come from calibration data, or from synthetic inputs
 where there is none.
+
+Errors of the weights and of the inputs also stretch or shrink what varies around the mean. The scale of the
+level is that of the source times g, the slope of the source's accumulators over the level's; the bias is then
+b_level = (b + W . E[x]) / g - Q . E[x_level], in the level's own units.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.parameters import LevelParameters, Parameters, source_parameters
-from converters.planning import RoundedFilter, source_bias
-from converters.recipe import Bias
-from converters.streams import (
-    Stream,
-    check_runnable,
-    drop_finished,
-    evaluate,
-    last_uses,
-    level_node,
-    same_inputs,
-)
-from tflnest.graph import Graph, Operator, Subgraph, Tensor
-from tflnest.kernels import prepare
+from converters.patches import by_group
+from converters.planning import filter_multipliers
+from tflnest.errors import FormatError
+from tflnest.graph import Operator, Subgraph, Tensor
 from tflnest.kernels.geometry import Window, dilations, strides
-from tflnest.progress import Progress, silent
+from tflnest.nested import CHANNEL_AXIS
+from tflnest.requantization import recover_filter_scales
 
 #: Largest change of a bias, in accumulator units: keeps the corrected bias far from int32's ends.
 MAX_CORRECTION = 1 << 28
 
-
-def corrected_parameters(
-    graph: Graph,
-    filters: Sequence[RoundedFilter],
-    levels: int,
-    inputs: Sequence[NDArray[Any]],
-    progress: Progress = silent,
-) -> Parameters:
-    """Biases of every own level of every nested operator of the main subgraph.
-
-    All levels of the model run side by side through the graph, each on its own activations, so that a level's
-    bias also makes up for what the levels of earlier operators did.
-
-    Args:
-        graph: The int8 source.
-        filters: The rounded filters.
-        levels: Number of levels of the model.
-        inputs: One array per graph input, (samples, ...), of the input's dtype.
-        progress: Told of every operator.
-
-    Returns:
-        For each operator one int32 bias per own level. Where an own level serves several levels of the model
-        the lowest of them decides. A level whose weights equal the source's keeps the source's bias.
-
-    Raises:
-        UnsupportedError: The model has an operator that the reference kernels do not have.
-    """
-    parameters = source_parameters(graph, filters)
-    return _Correction(graph.main, filters, levels, parameters).run(inputs, progress)
-
-
-def choose_parameters(
-    bias: Bias,
-    graph: Graph,
-    filters: Sequence[RoundedFilter],
-    levels: int,
-    inputs: Sequence[NDArray[Any]],
-    progress: Progress = silent,
-) -> Parameters:
-    """Parameters as a recipe asks for them."""
-    if bias is Bias.SOURCE:
-        return source_parameters(graph, filters)
-    return corrected_parameters(graph, filters, levels, inputs, progress)
-
-
-class _Correction:
-    """One pass through the graph with the source and all levels side by side."""
-
-    def __init__(
-        self, subgraph: Subgraph, filters: Sequence[RoundedFilter], levels: int, parameters: Parameters
-    ) -> None:
-        check_runnable(subgraph)
-        self._subgraph = subgraph
-        self._filters = {
-            index: rounded
-            for rounded in filters
-            if rounded.plan.subgraph == subgraph.index
-            for index in rounded.plan.operators
-        }
-        self._levels = levels
-        self._parameters = parameters
-
-    def run(self, inputs: Sequence[NDArray[Any]], progress: Progress) -> Parameters:
-        """Walk the operators in order."""
-        subgraph = self._subgraph
-        source: Stream = dict(zip(subgraph.inputs, inputs, strict=True))
-        streams: list[Stream] = [dict(source) for _ in range(self._levels)]
-        last_use = last_uses(subgraph)
-        for operator in subgraph.operators:
-            progress("correcting biases", operator.index, len(subgraph.operators))
-            if operator.index in self._filters:
-                self._correct(operator, self._filters[operator.index], source, streams)
-            else:
-                self._pass_on(operator, source, streams)
-            for stream in (source, *streams):
-                drop_finished(stream, last_use, operator)
-        progress("correcting biases", len(subgraph.operators), len(subgraph.operators))
-        return self._parameters
-
-    def _pass_on(self, operator: Operator, source: Stream, streams: Sequence[Stream]) -> None:
-        """Run an operator that is the same at all levels; a stream that has not left the source shares its result."""
-        kernel = prepare(level_node(self._subgraph, operator))
-        evaluate(self._subgraph, operator, kernel, source)
-        for stream in streams:
-            if same_inputs(operator, source, stream):
-                stream.update({index: source[index] for index in operator.outputs})
-            else:
-                evaluate(self._subgraph, operator, kernel, stream)
-
-    def _correct(
-        self, operator: Operator, rounded: RoundedFilter, source: Stream, streams: Sequence[Stream]
-    ) -> None:
-        subgraph, plan = self._subgraph, rounded.plan
-        assert plan.tensor.data is not None
-        bias = source_bias(subgraph, operator)
-        activation = subgraph.tensors[operator.inputs[0]]
-        full_mean = mean_accumulator(operator, plan.tensor.data, source[activation.index], activation)
-        kernel = prepare(level_node(subgraph, operator))
-        evaluate(subgraph, operator, kernel, source)
-        corrected: dict[int, NDArray[np.int32]] = {}
-        for own, stream in zip(plan.model_levels, streams, strict=True):
-            weights = rounded.levels[own]
-            exact = np.array_equal(weights, plan.tensor.data)
-            if exact:
-                corrected.setdefault(own, bias)
-                if same_inputs(operator, source, stream):
-                    stream.update({index: source[index] for index in operator.outputs})
-                    continue
-            elif own not in corrected:
-                mean = mean_accumulator(operator, weights, stream[activation.index], activation)
-                corrected[own] = corrected_bias(bias, full_mean - mean)
-            level_kernel = prepare(level_node(subgraph, operator, weights, corrected[own]))
-            evaluate(subgraph, operator, level_kernel, stream)
-        self._parameters[subgraph.index, operator.index] = [
-            LevelParameters(corrected[own]) for own in range(len(rounded.levels))
-        ]
+#: Slopes outside are not taken for real.
+SLOPE_LIMITS = (0.5, 2.0)
 
 
 def corrected_bias(bias: NDArray[np.int32], change: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -164,6 +44,67 @@ def corrected_bias(bias: NDArray[np.int32], change: NDArray[np.float64]) -> NDAr
     step = np.clip(np.rint(change), -MAX_CORRECTION, MAX_CORRECTION)
     corrected: NDArray[np.int32] = np.clip(bias + step, limits.min, limits.max).astype(np.int32)
     return corrected
+
+
+def fitted_scales(
+    subgraph: Subgraph,
+    operator: Operator,
+    weights: NDArray[np.int8],
+    source: NDArray[np.float32],
+    level: NDArray[np.float32],
+) -> NDArray[np.float32] | None:
+    """Filter scales of a level: the source's, times the slope of its accumulators over the level's.
+
+    Args:
+        subgraph: Of the source.
+        operator: A stock operator of it.
+        weights: int8 weights of the level.
+        source: Patches of the source's inputs, float32 (groups, rows, columns).
+        level: The same of the level.
+
+    Returns:
+        float32, as many as the source has; a channel whose scale has no multiplier keeps the source's. None where
+        that is so everywhere.
+    """
+    tensor = subgraph.tensors[operator.inputs[1]]
+    assert tensor.data is not None and tensor.quantization is not None
+    axis, groups = CHANNEL_AXIS[operator.name], len(source)
+    full = _accumulators(by_group(tensor.data, axis, groups), source)
+    part = _accumulators(by_group(weights, axis, groups), level)
+    together, alone = (full * part).sum(axis=1), (part * part).sum(axis=1)
+    own = tensor.quantization.scale
+    if own.size == 1:
+        together, alone = together.sum(keepdims=True), alone.sum(keepdims=True)
+    slopes = np.divide(together, alone, out=np.ones_like(alone), where=alone > 0)
+    scales = (own * np.clip(slopes, *SLOPE_LIMITS)).astype(np.float32)
+    usable = _recovered(subgraph, operator, tensor, scales)
+    if usable is not None:
+        return usable
+    for channel in range(scales.size):
+        if _recovered(subgraph, operator, tensor, scales[channel : channel + 1]) is None:
+            scales[channel] = own[channel]
+    return _recovered(subgraph, operator, tensor, scales)
+
+
+def _accumulators(matrix: NDArray[np.float64], rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Accumulators without their mean, (channels, rows)."""
+    values = (matrix.astype(np.float32) @ rows.transpose(0, 2, 1)).astype(np.float64)
+    values -= values.mean(axis=2, keepdims=True)
+    return values.reshape(-1, rows.shape[1])
+
+
+def _recovered(
+    subgraph: Subgraph, operator: Operator, tensor: Tensor, scales: NDArray[np.float32]
+) -> NDArray[np.float32] | None:
+    """The scales that a reader computes back from the multipliers of these; None where there are none."""
+    activation, output = subgraph.tensors[operator.inputs[0]], subgraph.tensors[operator.outputs[0]]
+    try:
+        multiplier, shift, rounded = filter_multipliers(subgraph, tensor, operator, scales)
+        return recover_filter_scales(
+            activation.scale, output.scale, multiplier, shift, rounded_product=rounded
+        )
+    except FormatError:
+        return None
 
 
 def mean_accumulator(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.recipe import Candidate, Decision, Recipe
-from converters.rounding import Problem, round_codes
+from converters.rounding import LevelInputs, Problem, round_codes
 from tflnest.errors import FormatError
 from tflnest.fixedpoint import quantize_multipliers
 from tflnest.graph import Graph, Operator, Subgraph, Tensor
@@ -254,15 +254,30 @@ def filter_multipliers(
     return multiplier, shift.astype(np.int8), rounded
 
 
+def round_filter(
+    plan: PlannedFilter,
+    seed: int,
+    inputs: LevelInputs | None = None,
+    target: NDArray[np.float64] | None = None,
+    method: str | None = None,
+) -> RoundedFilter:
+    """Round one filter that nests.
+
+    Args:
+        plan: How.
+        seed: For methods that draw random numbers.
+        inputs: What the filter sees, for methods that need data.
+        target: Weights to come close to, see `Problem`.
+        method: Rounding method; None for the plan's.
+    """
+    assert plan.nesting is not None and plan.tensor.data is not None
+    axis = CHANNEL_AXIS[plan.operator_name]
+    problem = Problem(plan.tensor.data, plan.nesting, axis, seed, inputs, target)
+    planes = plan.nesting.split(round_codes(method or plan.rounding, problem))
+    levels = tuple(plan.nesting.join(planes, level) for level in plan.nesting.levels)
+    return RoundedFilter(plan, tuple(planes), levels)
+
+
 def round_filters(planned: Sequence[PlannedFilter], seed: int) -> list[RoundedFilter]:
-    """Round every filter that is to be nested."""
-    rounded = []
-    for plan in planned:
-        if plan.nesting is None:
-            continue
-        assert plan.tensor.data is not None
-        problem = Problem(plan.tensor.data, plan.nesting, CHANNEL_AXIS[plan.operator_name], seed)
-        planes = plan.nesting.split(round_codes(plan.rounding, problem))
-        levels = tuple(plan.nesting.join(planes, level) for level in plan.nesting.levels)
-        rounded.append(RoundedFilter(plan, tuple(planes), levels))
-    return rounded
+    """Round every filter that is to be nested, without data."""
+    return [round_filter(plan, seed) for plan in planned if plan.nesting is not None]

@@ -50,6 +50,13 @@ class Bias(StrEnum):
     CORRECTED = "corrected"
 
 
+class Scale(StrEnum):
+    """Where the filter scales of part-bit levels come from."""
+
+    SOURCE = "source"
+    CORRECTED = "corrected"
+
+
 class BaseWidths(StrEnum):
     """How the width of each filter at the lowest level is chosen."""
 
@@ -147,6 +154,7 @@ class Recipe:
         scheme: Default scheme.
         rounding: Default rounding method; "" becomes the scheme's own.
         bias: Where the biases of part-bit levels come from.
+        scale: Where the filter scales of part-bit levels come from; "corrected" only with corrected biases.
         base_widths: "uniform", or "mixed": by sensitivity, within the budget. Without a budget of its own a
             mixed recipe takes the bits of a uniform one, and mixes only where the chain starts at
             `MIXED_UP_TO` bits or fewer: above, there is nothing to gain.
@@ -159,6 +167,7 @@ class Recipe:
     scheme: Scheme = Scheme.BUCKET
     rounding: str = ""
     bias: Bias = Bias.CORRECTED
+    scale: Scale = Scale.SOURCE
     base_widths: BaseWidths = BaseWidths.UNIFORM
     base_bits: float | None = None
     base_bytes: int | None = None
@@ -179,6 +188,24 @@ class Recipe:
             if not rule.flat:
                 rounding_methods.check(self._rounding(rule), rule.scheme or self.scheme)
         object.__setattr__(self, "rounding", self._rounding(Rule()))
+        self._check_bias()
+
+    def _check_bias(self) -> None:
+        """Scales and data-driven rounding leave the mean to the bias."""
+        if self.bias is not Bias.SOURCE:
+            return
+        if self.scale is not Scale.SOURCE:
+            raise UsageError('scale is "corrected" and bias is "source"', 'write bias = "corrected"')
+        if self.needs_data:
+            raise UsageError(
+                'a rounding method that needs data is used, and bias is "source"', 'write bias = "corrected"'
+            )
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether some filter is rounded by what it sees."""
+        used = (Rule(), *(rule for rule in self.rules if not rule.flat))
+        return any(rounding_methods.needs_data(self._rounding(rule)) for rule in used)
 
     def _rounding(self, rule: Rule) -> str:
         scheme = rule.scheme or self.scheme
@@ -230,6 +257,8 @@ class Recipe:
             f'rounding = "{self.rounding}"',
             f'bias = "{self.bias}"',
         ]
+        if self.scale is not Scale.SOURCE:
+            lines.append(f'scale = "{self.scale}"')
         if self.base_widths is not BaseWidths.UNIFORM:
             lines.append(f'base_widths = "{self.base_widths}"')
         lines += [
@@ -309,7 +338,7 @@ def parse_recipe(text: str, name: str = "recipe") -> Recipe:
         rules = _rules(content.pop("rules", []))
         base = _base(content.pop("extends")) if "extends" in content else Recipe()
         settings = _settings(
-            content, {"levels", "scheme", "rounding", "bias", "base_widths", *BUDGETS}, "the recipe"
+            content, {"levels", "scheme", "rounding", "bias", "scale", "base_widths", *BUDGETS}, "the recipe"
         )
         if "scheme" in settings and "rounding" not in settings and settings["scheme"] is not base.scheme:
             settings["rounding"] = ""
@@ -389,6 +418,13 @@ def _bias(value: Any, where: str) -> Bias:
         raise UsageError(f"{where} is {value!r}", f"choices are {', '.join(Bias)}") from None
 
 
+def _scale(value: Any, where: str) -> Scale:
+    try:
+        return Scale(value)
+    except ValueError:
+        raise UsageError(f"{where} is {value!r}", f"choices are {', '.join(Scale)}") from None
+
+
 def _rounding(value: Any, where: str) -> str:
     if value not in rounding_methods.names():
         raise UsageError(f"{where} is {value!r}", f"methods are {', '.join(rounding_methods.names())}")
@@ -426,6 +462,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "scheme": _scheme,
     "rounding": _rounding,
     "bias": _bias,
+    "scale": _scale,
     "base_widths": _base_widths,
     "base_bits": _bits,
     "base_bytes": _size,

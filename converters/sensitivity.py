@@ -107,7 +107,7 @@ class _Scan:
         for operator in subgraph.operators:
             self._kernels[operator.index] = prepare(level_node(subgraph, operator))
             evaluate(subgraph, operator, self._kernels[operator.index], self._source)
-        self._output = _loss_tensor(subgraph)
+        self._output = loss_tensor(subgraph)
         self._reference = self._source[self._output.index]
 
     def loss(self, plan: PlannedFilter, width: int) -> float:
@@ -143,7 +143,7 @@ class _Scan:
         changed.update({index: view[index] for index in operator.outputs})
 
 
-def _loss_tensor(subgraph: Subgraph) -> Tensor:
+def loss_tensor(subgraph: Subgraph) -> Tensor:
     """What the loss looks at: the logits before a final SOFTMAX, else the first output."""
     output = subgraph.output_tensors()[0]
     for operator in reversed(subgraph.operators):

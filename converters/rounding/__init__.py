@@ -7,18 +7,31 @@ imported below; the first one of a scheme is the scheme's default.
 
 from __future__ import annotations
 
-from converters.rounding import truncate, nearest, hierarchical, squant  # isort: skip
-from converters.rounding.registry import Problem, RoundingMethod, check, default, method, names, round_codes
+from converters.rounding import truncate, nearest, hierarchical, squant, joint  # isort: skip
+from converters.rounding.registry import (
+    LevelInputs,
+    Problem,
+    RoundingMethod,
+    check,
+    default,
+    method,
+    names,
+    needs_data,
+    round_codes,
+)
 
 __all__ = [
+    "LevelInputs",
     "Problem",
     "RoundingMethod",
     "check",
     "default",
     "hierarchical",
+    "joint",
     "method",
     "names",
     "nearest",
+    "needs_data",
     "round_codes",
     "squant",
     "truncate",

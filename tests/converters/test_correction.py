@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from converters.correction import MAX_CORRECTION, choose_parameters, corrected_parameters
+from converters.correction import MAX_CORRECTION
+from converters.fitting import fit_parameters
 from converters.nest import nest
 from converters.parameters import source_parameters
 from converters.planning import plan_nesting, round_filters
-from converters.recipe import Bias, Recipe, Rule
+from converters.recipe import Recipe, Rule
 from tests.models import NetworkBuilder, everything, network, random_inputs
 from tflnest.errors import FormatError, UnsupportedError
 from tflnest.interpreter import Interpreter
@@ -90,7 +91,7 @@ def test_the_mean_of_every_channel_is_restored(kind, padding, stride, dilation):
     source = one_layer(kind, padding, stride, dilation)
     x = random_inputs(source, 5)
     filters = rounded_filters(source)
-    (vectors,) = corrected_parameters(source.graph, filters, 3, [x]).values()
+    (vectors,) = fit_parameters(source.graph, filters, 3, [x]).values()
     operator = source.graph.main.operators[-1]
     main = source.graph.main
     weights, bias = (main.tensors[index].data for index in operator.inputs[1:])
@@ -115,17 +116,6 @@ def test_biases_of_the_source_are_repeated():
             assert level.scales is None
 
 
-def test_a_recipe_chooses():
-    source = network()
-    filters = rounded_filters(source)
-    x = [random_inputs(source, 3)]
-    kept = choose_parameters(Bias.SOURCE, source.graph, filters, 3, x)
-    corrected = choose_parameters(Bias.CORRECTED, source.graph, filters, 3, x)
-    for place, vectors in kept.items():
-        np.testing.assert_array_equal(vectors[-1].bias, corrected[place][-1].bias)
-        assert any(not np.array_equal(a.bias, b.bias) for a, b in zip(vectors, corrected[place], strict=True))
-
-
 def test_correction_looks_at_what_the_level_really_sees():
     """The second layer's correction is measured on the first layer's part-bit output, not on the source's."""
     net = NetworkBuilder(5)
@@ -133,7 +123,7 @@ def test_correction_looks_at_what_the_level_really_sees():
     source = net.finish(net.convolution(y, 5, kernel=1, name="two"))
     x = random_inputs(source, 6)
     filters = rounded_filters(source)
-    parameters = corrected_parameters(source.graph, filters, 3, [x])
+    parameters = fit_parameters(source.graph, filters, 3, [x])
     model = nest(source, filters, parameters, everything())
     first, second = source.graph.main.operators
     inner = first.outputs[0]
@@ -164,7 +154,7 @@ def test_an_own_level_that_serves_several_levels_of_the_model_is_decided_by_the_
     filters = rounded_filters(source, recipe)
     x = random_inputs(source, 3)
     assert filters[0].plan.model_levels == (0, 0, 1)
-    parameters = corrected_parameters(source.graph, filters, 3, [x])
+    parameters = fit_parameters(source.graph, filters, 3, [x])
     assert {place: len(levels) for place, levels in parameters.items()} == {(0, 0): 2}
 
 
@@ -174,7 +164,7 @@ def test_corrections_stay_within_bounds():
     x = net.start((1, 2, 2, 4))
     bias = net.name(net.constant(np.array([2**31 - 1, -(2**31)], np.int32), np.ones(2), 0), "bias")
     source = net.finish(net.convolution(x, 2, kernel=1, bias=bias))
-    (vectors,) = corrected_parameters(
+    (vectors,) = fit_parameters(
         source.graph, rounded_filters(source), 3, [random_inputs(source, 2)]
     ).values()
     for vector in (level.bias for level in vectors):
@@ -187,8 +177,8 @@ def test_the_result_does_not_depend_on_how_often_it_is_computed():
     source = network()
     filters = rounded_filters(source)
     x = [random_inputs(source, 4)]
-    first = corrected_parameters(source.graph, filters, 3, x)
-    second = corrected_parameters(source.graph, filters, 3, x)
+    first = fit_parameters(source.graph, filters, 3, x)
+    second = fit_parameters(source.graph, filters, 3, x)
     for place, vectors in first.items():
         for a, b in zip(vectors, second[place], strict=True):
             np.testing.assert_array_equal(a.bias, b.bias)
@@ -197,11 +187,15 @@ def test_the_result_does_not_depend_on_how_often_it_is_computed():
 def test_progress_is_told_of_every_operator():
     source = network()
     told = []
-    corrected_parameters(
-        source.graph, rounded_filters(source), 3, [random_inputs(source, 1)], lambda *step: told.append(step)
+    fit_parameters(
+        source.graph,
+        rounded_filters(source),
+        3,
+        [random_inputs(source, 1)],
+        progress=lambda *step: told.append(step),
     )
     assert [done for _, done, _ in told] == list(range(7))
-    assert {(what, total) for what, _, total in told} == {("correcting biases", 6)}
+    assert {(what, total) for what, _, total in told} == {("fitting levels", 6)}
 
 
 def test_models_that_cannot_be_run_as_a_stream_are_refused_with_a_reason():
@@ -210,16 +204,16 @@ def test_models_that_cannot_be_run_as_a_stream_are_refused_with_a_reason():
     operators[1].inputs = [int(operators[1].outputs[0]), *list(operators[1].inputs)[1:]]
     broken = Model.from_bytes(pack_tree(source.tree))
     with pytest.raises(FormatError, match="which no earlier operator writes"):
-        corrected_parameters(broken.graph, rounded_filters(broken), 3, [random_inputs(broken, 1)])
+        fit_parameters(broken.graph, rounded_filters(broken), 3, [random_inputs(broken, 1)])
     source = network().copy()
     source.tree.subgraphs[0].outputs = []
     silent_model = Model.from_bytes(pack_tree(source.tree))
     with pytest.raises(UnsupportedError, match=r"the outputs \[\] are not all computed"):
-        corrected_parameters(
+        fit_parameters(
             silent_model.graph, rounded_filters(silent_model), 3, [random_inputs(silent_model, 1)]
         )
     source = network().copy()
     source.tree.subgraphs[0].tensors[0].isVariable = True
     stateful = Model.from_bytes(pack_tree(source.tree))
     with pytest.raises(UnsupportedError, match="keeps its value between invokes"):
-        corrected_parameters(stateful.graph, rounded_filters(stateful), 3, [random_inputs(stateful, 1)])
+        fit_parameters(stateful.graph, rounded_filters(stateful), 3, [random_inputs(stateful, 1)])
