@@ -99,10 +99,8 @@ def _recovered(
     """The scales that a reader computes back from the multipliers of these; None where there are none."""
     activation, output = subgraph.tensors[operator.inputs[0]], subgraph.tensors[operator.outputs[0]]
     try:
-        multiplier, shift, rounded = filter_multipliers(subgraph, tensor, operator, scales)
-        return recover_filter_scales(
-            activation.scale, output.scale, multiplier, shift, rounded_product=rounded
-        )
+        multiplier, shift = filter_multipliers(subgraph, tensor, operator, scales)
+        return recover_filter_scales(activation.scale, output.scale, multiplier, shift)
     except FormatError:
         return None
 

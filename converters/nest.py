@@ -151,7 +151,7 @@ def _write_requantization(
     indices: list[int] = []
     sets = []
     for position, level in enumerate(levels):
-        multiplier, shift, _ = filter_multipliers(subgraph, plan.tensor, operator, level.scales)
+        multiplier, shift = filter_multipliers(subgraph, plan.tensor, operator, level.scales)
         key = multiplier.tobytes(), shift.tobytes()
         if key not in numbers:
             numbers[key] = len(numbers)

@@ -207,8 +207,8 @@ def _operator_obstacle(subgraph: Subgraph, tensor: Tensor, operator: Operator) -
     if bias is not None and (bias.type != "INT32" or not bias.is_constant or bias.size != channels):
         return f"its bias is no INT32 constant with {channels} elements"
     try:
-        multiplier, shift, rounded = filter_multipliers(subgraph, tensor, operator)
-        recover_filter_scales(activation.scale, output.scale, multiplier, shift, rounded_product=rounded)
+        multiplier, shift = filter_multipliers(subgraph, tensor, operator)
+        recover_filter_scales(activation.scale, output.scale, multiplier, shift)
     except FormatError as error:
         return error.message
     return None
@@ -231,8 +231,8 @@ def source_bias(subgraph: Subgraph, operator: Operator) -> NDArray[np.int32]:
 
 def filter_multipliers(
     subgraph: Subgraph, tensor: Tensor, operator: Operator, scales: NDArray[np.float32] | None = None
-) -> tuple[NDArray[np.int32], NDArray[np.int8], bool]:
-    """Multiplier and shift per channel, and whether the product of the scales is rounded first.
+) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+    """Multiplier and shift per channel.
 
     Args:
         subgraph: The subgraph that the operator stands in.
@@ -245,13 +245,12 @@ def filter_multipliers(
     """
     assert tensor.quantization is not None
     scales = tensor.quantization.scale if scales is None else scales
-    rounded = operator.name == "FULLY_CONNECTED" and scales.size == 1
     activation, output = subgraph.tensors[operator.inputs[0]], subgraph.tensors[operator.outputs[0]]
     if not all(np.isfinite(value) and value > 0 for value in (*scales, activation.scale, output.scale)):
         raise FormatError("a scale is not a positive number")
-    effective = effective_scales(activation.scale, scales, output.scale, rounded_product=rounded)
+    effective = effective_scales(activation.scale, scales, output.scale)
     multiplier, shift = quantize_multipliers(effective)
-    return multiplier, shift.astype(np.int8), rounded
+    return multiplier, shift.astype(np.int8)
 
 
 def round_filter(

@@ -282,9 +282,8 @@ class OperatorView:
     def filter_scales(self, own: int) -> list[float]:
         """The float32 filter scales of an own level (7.3)."""
         multipliers, shifts = (tensor.values().tolist() for tensor in self.requantization(own))
-        rounded = self.stock == "FULLY_CONNECTED" and len(multipliers) == 1
         return [
-            recover_scale(self.activation.scales[0], self.output.scales[0], multiplier, shift, rounded)
+            recover_scale(self.activation.scales[0], self.output.scales[0], multiplier, shift)
             for multiplier, shift in zip(multipliers, shifts, strict=True)
         ]
 
@@ -326,27 +325,22 @@ def unpack(data: bytes, bits: int, count: int) -> NDArray[np.int64]:
     return codes
 
 
-def multiplier_of(input_scale: float, scale: float, output_scale: float, rounded: bool) -> tuple[int, int]:
+def multiplier_of(input_scale: float, scale: float, output_scale: float) -> tuple[int, int]:
     """7.2."""
-    product = float(np.float32(input_scale) * np.float32(scale)) if rounded else input_scale * scale
-    mantissa, shift = math.frexp(product / output_scale)
+    mantissa, shift = math.frexp(input_scale * scale / output_scale)
     multiplier = math.floor(mantissa * 2**31 + 0.5)
     if multiplier == 2**31:
         multiplier, shift = 2**30, shift + 1
     return (0, 0) if shift < -31 else (multiplier, shift)
 
 
-def recover_scale(
-    input_scale: float, output_scale: float, multiplier: int, shift: int, rounded: bool
-) -> float:
+def recover_scale(input_scale: float, output_scale: float, multiplier: int, shift: int) -> float:
     """7.3."""
     guess = np.float32(multiplier * 2.0 ** (shift - 31) * output_scale / input_scale)
     for candidate in (guess, np.nextafter(guess, np.float32(0)), np.nextafter(guess, np.float32(np.inf))):
         scale = float(candidate)
-        if 0 < scale < math.inf and multiplier_of(input_scale, scale, output_scale, rounded) == (
-            multiplier,
-            shift,
-        ):
+        found = 0 < scale < math.inf and multiplier_of(input_scale, scale, output_scale)
+        if found == (multiplier, shift):
             return scale
     raise RejectedError("no filter scale")
 

@@ -187,7 +187,6 @@ class NestedOperator:
             output.scale,
             multiplier,
             read(tensors[self.shifts[position]]).reshape(-1),
-            rounded_product=self.stock == "FULLY_CONNECTED" and multiplier.size == 1,
         )
         axis = CHANNEL_AXIS[self.stock]
         zeros = np.zeros(scales.size, dtype=np.int64)

@@ -2,8 +2,7 @@
 
 A nested file stores what a device needs, the integer multiplier and shift of every output channel, and drops
 the filter's scales. Scales are float32 (24 bits of precision) and multipliers have 31 bits, so the scale can
-be computed back: exactly, or where the product of scales is rounded first, up to a neighbour that gives the
-same multiplier. `materialize` and the stock kernels need it.
+be computed back exactly. `materialize` and the stock kernels need it.
 """
 
 from __future__ import annotations
@@ -16,27 +15,23 @@ from tflnest.fixedpoint import quantize_multipliers
 
 
 def effective_scales(
-    input_scale: float, filter_scales: NDArray[np.float32], output_scale: float, *, rounded_product: bool
+    input_scale: float, filter_scales: NDArray[np.float32], output_scale: float
 ) -> NDArray[np.float64]:
-    """Real factor from accumulator to output, per channel.
+    """Real factor from accumulator to output, per channel, in float64 throughout.
+
+    That is TFLM's PopulateConvolutionQuantizationParams, and what the tflite-micro package computes in
+    FULLY_CONNECTED with one scale too. The source of August 2026 rounds the product of the first two scales to
+    float32 there (GetQuantizedConvolutionMultipler), which differs where an accumulator is close to a tie.
 
     Args:
         input_scale: float32 value.
         filter_scales: float32, shape (1,) or (channels,).
         output_scale: float32 value.
-        rounded_product: Whether the product of the first two is rounded to float32 first, as TFLM does in
-            FULLY_CONNECTED with one scale (GetQuantizedConvolutionMultipler); everywhere else it is not
-            (PopulateConvolutionQuantizationParams).
 
     Returns:
         float64, same shape as `filter_scales`.
     """
-    if rounded_product:
-        with np.errstate(over="ignore"):  # an infinite factor has no multiplier, and is refused there
-            product = (np.float32(input_scale) * filter_scales.astype(np.float32)).astype(np.float64)
-    else:
-        product = np.float64(input_scale) * filter_scales.astype(np.float64)
-    return product / np.float64(output_scale)
+    return np.float64(input_scale) * filter_scales.astype(np.float64) / np.float64(output_scale)
 
 
 def recover_filter_scales(
@@ -44,8 +39,6 @@ def recover_filter_scales(
     output_scale: float,
     multiplier: NDArray[np.int32],
     shift: NDArray[np.int8],
-    *,
-    rounded_product: bool,
 ) -> NDArray[np.float32]:
     """The float32 filter scales that give these multipliers.
 
@@ -54,7 +47,6 @@ def recover_filter_scales(
         output_scale: float32 value, > 0.
         multiplier: int32, shape (1,) or (channels,), as of TFLM's QuantizeMultiplier.
         shift: int8, same shape; positive is left.
-        rounded_product: See `effective_scales`.
 
     Returns:
         float32, same shape.
@@ -76,7 +68,7 @@ def recover_filter_scales(
         ):
             usable = np.isfinite(candidate) & (candidate > 0)
             trial = np.where(usable, candidate, np.float32(1))
-            effective = effective_scales(input_scale, trial, output_scale, rounded_product=rounded_product)
+            effective = effective_scales(input_scale, trial, output_scale)
             got_multiplier, got_shift = quantize_multipliers(effective)
             match = usable & ~found & (got_multiplier == multiplier) & (got_shift == shift)
             result[match] = candidate[match]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from converters.conversion import convert
@@ -12,6 +13,8 @@ from tests.exactness import compare, random_inputs
 from tests.models import nested, network
 from tests.oracle import MicroOracle
 from tests.shared import INT8_MODELS
+from tests.single_operator import GraphBuilder
+from tflnest.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from tflnest.interpreter import Interpreter
 from tflnest.materialization import materialize
 
@@ -84,3 +87,27 @@ def test_every_level_of_the_public_models_matches(
         result = compare(oracle, stock, random_inputs(stock, 5), interpreter)
         assert result.values > 0
         assert result.differing == {}
+
+
+def test_fully_connected_with_one_scale_multiplies_scales_in_float64(oracle: MicroOracle) -> None:
+    """Accumulators close to ties tell this from a product that is rounded to float32 first."""
+    scales = np.float32(0.0437), np.float32(0.00731), np.float32(250.0)
+    exact = quantize_multiplier(float(scales[0]) * float(scales[1]) / float(scales[2]))
+    rounded = quantize_multiplier(float(scales[0] * scales[1]) / float(scales[2]))
+    ties = ((np.arange(-120, 120) + 0.5) / (float(scales[0]) * float(scales[1]) / float(scales[2]))).astype(
+        np.int64
+    )
+    candidates = (ties[:, None] + np.arange(-40, 40)).reshape(-1)
+    apart = multiply_by_quantized_multiplier(candidates, *exact, Rounding.DOUBLE)
+    apart = apart != multiply_by_quantized_multiplier(candidates, *rounded, Rounding.DOUBLE)
+    biases = candidates[apart].astype(np.int32)
+    assert biases.size > 10
+    builder = GraphBuilder()
+    x = builder.input((1, 4), scale=scales[0])
+    weights = builder.constant(np.ones((biases.size, 4), np.int8), scales[1])
+    bias = builder.constant(biases, np.float32(scales[0] * scales[1]))
+    y = builder.tensor((1, biases.size), scale=scales[2])
+    builder.operator("FULLY_CONNECTED", [x, weights, bias], [y], 4)
+    result = compare(oracle, builder.build([y]), [[np.zeros((1, 4), np.int8)]])
+    assert result.values == biases.size
+    assert result.mismatches == 0

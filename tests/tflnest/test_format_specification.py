@@ -196,27 +196,21 @@ def test_group_diagrams_agree(width: int) -> None:
 
 def test_multiplier_examples_agree() -> None:
     rows = table("7.3 From multiplier to scale")
-    assert len(rows) == 4
+    assert len(rows) == 3
     input_scale, output_scale = float(np.float32(0.1)), float(np.float32(0.3))
-    for scale, rule, factor, multiplier, shift, stated in rows:
+    for scale, factor, multiplier, shift, stated in rows:
         pair = int(multiplier), int(shift)
         exact = float(np.float32(scale))
-        assert second_reader.multiplier_of(input_scale, exact, output_scale, rule == "rounded") == pair
-        assert second_reader.recover_scale(input_scale, output_scale, *pair, rule == "rounded") == float(
-            stated
-        )
-        assert (exact == float(stated)) is (rule == "unrounded")
+        assert second_reader.multiplier_of(input_scale, exact, output_scale) == pair
+        assert second_reader.recover_scale(input_scale, output_scale, *pair) == float(stated) == exact
         recovered = nested.recover_filter_scales(
             input_scale,
             output_scale,
             np.array([pair[0]], np.int32),
             np.array([pair[1]], np.int8),
-            rounded_product=rule == "rounded",
         )
         assert recovered[0] == float(stated)
-        effective = effective_scales(
-            input_scale, np.array([scale], np.float32), output_scale, rounded_product=rule == "rounded"
-        )
+        effective = effective_scales(input_scale, np.array([scale], np.float32), output_scale)
         assert effective[0] == float(factor)
 
 
@@ -440,12 +434,17 @@ def test_both_readers_agree_on_mixed_chains() -> None:
 
 
 def test_both_readers_agree_on_requantization_sets() -> None:
-    """Two sets for three levels, one of them with a single multiplier, which is under the other product rule."""
+    """Two sets for three levels, one of them with a single multiplier."""
     model = Model.from_bytes(format_example.build())
     subgraph = model.tree.subgraphs[0]
+    example = second_reader.read(model.to_bytes()).operators[0]
+    scale = float(np.float32(0.01))
+    multiplier, shift = second_reader.multiplier_of(
+        example.activation.scales[0], scale, example.output.scales[0]
+    )
     extra = [
-        add_constant(model.tree, subgraph, np.array([1 << 30], np.int32), "INT32"),
-        add_constant(model.tree, subgraph, np.array([-6], np.int8), "INT8"),
+        add_constant(model.tree, subgraph, np.array([multiplier], np.int32), "INT32"),
+        add_constant(model.tree, subgraph, np.array([shift], np.int8), "INT8"),
     ]
     inputs = list(subgraph.operators[0].inputs)
     subgraph.operators[0].inputs = [*inputs[:4], *extra, *inputs[4:]]

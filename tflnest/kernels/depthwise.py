@@ -203,7 +203,7 @@ def prepare_depthwise_conv_2d(node: Node) -> Kernel:
     )
     require_shape(node, output, (source.shape[0], *window.output, channels))
     requantization = quantized.requantization(
-        node, source, effective_scales(source.scale, scales, output.scale, rounded_product=False)
+        node, source, effective_scales(source.scale, scales, output.scale)
     )
 
     def core(values: NDArray[Any], bias: NDArray[Any] | None) -> Evaluate:

@@ -105,7 +105,7 @@ def prepare_fully_connected(node: Node) -> Kernel:
     _check_bias_scale(node, source, weights, output)
     per_channel = scales.size > 1
     requantization = quantized.requantization(
-        node, source, effective_scales(source.scale, scales, output.scale, rounded_product=not per_channel)
+        node, source, effective_scales(source.scale, scales, output.scale)
     )
     filter_zero_point = 0 if per_channel else zero_point_of(node, weights)
 

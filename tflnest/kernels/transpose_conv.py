@@ -105,7 +105,7 @@ def prepare_transpose_conv(node: Node) -> Kernel:
         options.get("padding", ""), (height, width), strides(options), (1, 1), image_size(output.shape)
     )
     requantization = quantized.requantization(
-        node, source, effective_scales(source.scale, scales, output.scale, rounded_product=False)
+        node, source, effective_scales(source.scale, scales, output.scale)
     )
 
     def core(values: NDArray[Any], bias: NDArray[Any] | None) -> Evaluate:
