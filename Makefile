@@ -49,9 +49,9 @@ test-slow: lint
 	$(BIN)/python -m pytest -n auto
 
 benchmark: $(VENV)/test.stamp
-	$(BIN)/python benchmarks/exactness.py
-	$(BIN)/python benchmarks/reference_speed.py
-	$(BIN)/python benchmarks/arena.py
+	$(BIN)/python -m benchmarks.exactness --levels 4,6,8
+	$(BIN)/python -m benchmarks.reference_speed
+	$(BIN)/python -m benchmarks.arena
 
 clean:
 	rm -rf $(VENV) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

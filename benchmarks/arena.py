@@ -1,6 +1,7 @@
 """Prints the arena of models next to what the `tflite_micro` wheel reports.
 
-Run it from the project's root: `python -m benchmarks.arena MODEL.tflite ...`. The wheel's smallest arena is
+Run it from the project's root: `python -m benchmarks.arena [MODEL.tflite ...]`; without arguments it takes the
+public int8 models in ../shared/models. The wheel's smallest arena is
 found by bisection, each try in a process of its own; where the wheel is not installed, our figures stand alone.
 """
 
@@ -10,10 +11,12 @@ import importlib.util
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from firmware_sim.arena import plan_arena
 from firmware_sim.target import CORTEX_M, X86_64
+from tests.shared import int8_paths
 from tflnest.model import Model
 
 WHEEL = """
@@ -50,7 +53,7 @@ def smallest_arena(path: Path, high: int) -> int:
     return high
 
 
-def main(paths: list[str]) -> None:
+def main(paths: Sequence[str | Path]) -> None:
     """Print one row per model."""
     has_wheel = importlib.util.find_spec("tflite_micro") is not None
     if not has_wheel:
@@ -77,4 +80,4 @@ def main(paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1:] or int8_paths())
