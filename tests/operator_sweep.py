@@ -77,7 +77,9 @@ class Draw:
             return self.rng.choice(np.array([low, high], dtype=dtype), size=shape)
         return self.rng.integers(low, high, shape, dtype=dtype, endpoint=True)
 
-    def input(self, shape: Sequence[int], type_name: str = "INT8", scale: float | None = None, zero_point: int = 0) -> int:
+    def input(
+        self, shape: Sequence[int], type_name: str = "INT8", scale: float | None = None, zero_point: int = 0
+    ) -> int:
         """An input of the model with values for every invoke."""
         for row in self.inputs:
             row.append(self.values(shape, type_name))
@@ -196,7 +198,10 @@ def _register_pool(name: str) -> None:
             size, padding = [height, width], "VALID"
         stride = d.integer(1, 3), d.integer(1, 3)
         span = (1, 1) if padding == "SAME" else size
-        out = [-(-(extent - part + 1) // step) for extent, part, step in zip((height, width), span, stride, strict=True)]
+        out = [
+            -(-(extent - part + 1) // step)
+            for extent, part, step in zip((height, width), span, stride, strict=True)
+        ]
         scale, zero_point = d.scale(), d.zero_point()
         samples = d.choice((1, 1, 2))
         x = d.input((samples, height, width, channels), "INT8", scale, zero_point)
@@ -257,7 +262,9 @@ case("ARG_MAX-int8-int64", tflm=False)(lambda d: _arg_max(d, "INT8", "INT64"))
 # ------------------------------------------------------------------------------------------- activations
 
 
-def _unary(d: Draw, name: str, scale_in: float, scale_out: float, zero_out: int | None = None, **options: Any) -> Case:
+def _unary(
+    d: Draw, name: str, scale_in: float, scale_out: float, zero_out: int | None = None, **options: Any
+) -> Case:
     shape = d.shape(d.integer(1, 4), 9)
     x = d.quantized(shape, scale_in)
     y = d.graph.tensor(shape, "INT8", scale_out, d.zero_point() if zero_out is None else zero_out)
@@ -490,7 +497,8 @@ def _split_v(d: Draw, type_name: str) -> Case:
     sizes = [d.integer(1, 4) for _ in range(d.integer(1, 4))]
     x, scale, zero_point = _any(d, (*part[:axis], sum(sizes), *part[axis + 1 :]), type_name)
     outputs = [
-        d.graph.tensor((*part[:axis], size, *part[axis + 1 :]), type_name, scale, zero_point) for size in sizes
+        d.graph.tensor((*part[:axis], size, *part[axis + 1 :]), type_name, scale, zero_point)
+        for size in sizes
     ]
     given = d.graph.constant(np.array(axis - len(part) if d.chance(0.3) else axis, np.int32))
     return d.operator("SPLIT_V", [x, d.constant(*sizes), given], outputs, num_splits=len(sizes))
@@ -502,7 +510,9 @@ def _concatenation(d: Draw, type_name: str) -> Case:
     axis = d.integer(0, len(part) - 1)
     sizes = [d.integer(1, 4) for _ in range(d.integer(1, 4))]
     scale, zero_point = (d.scale(), d.zero_point()) if type_name == "INT8" else (None, 0)
-    inputs = [d.input((*part[:axis], size, *part[axis + 1 :]), type_name, scale, zero_point) for size in sizes]
+    inputs = [
+        d.input((*part[:axis], size, *part[axis + 1 :]), type_name, scale, zero_point) for size in sizes
+    ]
     y = d.graph.tensor((*part[:axis], sum(sizes), *part[axis + 1 :]), type_name, scale, zero_point)
     given = axis - len(part) if d.chance(0.3) else axis
     return d.operator("CONCATENATION", inputs, [y], axis=given, fused_activation_function="NONE")
@@ -627,7 +637,9 @@ _register_cast("INT8", "BOOL", tflm=False)
 # ------------------------------------------------------------------------------------------- convolutions
 
 
-def _weights(d: Draw, shape: Sequence[int], axis: int, channels: int, per_channel: bool = True) -> tuple[int, NDArray[Any]]:
+def _weights(
+    d: Draw, shape: Sequence[int], axis: int, channels: int, per_channel: bool = True
+) -> tuple[int, NDArray[Any]]:
     scales = np.array([d.scale(0.0005, 0.02) for _ in range(channels if per_channel else 1)], np.float32)
     values = d.rng.integers(-127, 127, shape, dtype=np.int8, endpoint=True)
     return d.graph.constant(values, scales, 0, axis), scales
@@ -652,7 +664,9 @@ def _window(d: Draw, limit: int = 4) -> dict[str, Any]:
     }
 
 
-def _output_size(options: dict[str, Any], image: Sequence[int], size: Sequence[int], dilation: Sequence[int]) -> list[int]:
+def _output_size(
+    options: dict[str, Any], image: Sequence[int], size: Sequence[int], dilation: Sequence[int]
+) -> list[int]:
     strides = options["stride_h"], options["stride_w"]
     if options["padding"] == "SAME":
         return [-(-extent // step) for extent, step in zip(image, strides, strict=True)]
@@ -702,7 +716,9 @@ def _depthwise(d: Draw, multiplier: int, dilated: bool, bias: bool = True) -> Ca
     weights, scales = _weights(d, (1, *size, channels), 3, channels, d.chance(0.8))
     inputs = [x, weights, _bias(d, scale, scales, channels, 1000)] if bias else [x, weights]
     output = (samples, *_output_size(options, image, size, dilation), channels)
-    y = d.graph.tensor(output, "INT8", _accumulator_scale(d, scale, scales, size[0] * size[1]), d.zero_point())
+    y = d.graph.tensor(
+        output, "INT8", _accumulator_scale(d, scale, scales, size[0] * size[1]), d.zero_point()
+    )
     return d.operator(
         "DEPTHWISE_CONV_2D",
         inputs,

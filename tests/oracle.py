@@ -129,7 +129,12 @@ class WorkerOracle:
         worker, log = self._start()
         assert worker.stdin is not None and worker.stdout is not None
         log_start = log.seek(0, os.SEEK_END)
-        request = (job.model, arena_bytes(graph), [[np.asarray(x) for x in row] for row in job.inputs], tensors)
+        request = (
+            job.model,
+            arena_bytes(graph),
+            [[np.asarray(x) for x in row] for row in job.inputs],
+            tensors,
+        )
         try:
             _send(worker.stdin, request)
             status, answer = _receive(worker.stdout)
@@ -207,7 +212,9 @@ def _receive(stream: IO[bytes]) -> Any:
     return pickle.loads(content)
 
 
-def _run_micro(model: bytes, arena: int, inputs: list[list[NDArray[Any]]], tensors: list[int]) -> list[Values]:
+def _run_micro(
+    model: bytes, arena: int, inputs: list[list[NDArray[Any]]], tensors: list[int]
+) -> list[Values]:
     from tflite_micro.python.tflite_micro import runtime as micro
 
     interpreter = micro.Interpreter.from_bytes(
@@ -222,7 +229,9 @@ def _run_micro(model: bytes, arena: int, inputs: list[list[NDArray[Any]]], tenso
     return answer
 
 
-def _run_reference(model: bytes, _: int, inputs: list[list[NDArray[Any]]], tensors: list[int]) -> list[Values]:
+def _run_reference(
+    model: bytes, _: int, inputs: list[list[NDArray[Any]]], tensors: list[int]
+) -> list[Values]:
     module = runtime()
     interpreter = module.Interpreter(
         model_content=model,

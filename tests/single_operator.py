@@ -1,10 +1,10 @@
 """Builds `.tflite` models of one operator, or of a short chain, from scratch.
 
-    graph = GraphBuilder()
-    x = graph.input((1, 8, 8, 3), scale=0.1, zero_point=-4)
-    y = graph.tensor((1, 8, 8, 3), scale=0.2, zero_point=3)
-    graph.operator("RELU", [x], [y])
-    content = graph.build([y])
+graph = GraphBuilder()
+x = graph.input((1, 8, 8, 3), scale=0.1, zero_point=-4)
+y = graph.tensor((1, 8, 8, 3), scale=0.2, zero_point=3)
+graph.operator("RELU", [x], [y])
+content = graph.build([y])
 """
 
 from __future__ import annotations
@@ -116,7 +116,11 @@ class GraphBuilder:
         return len(self.subgraph.tensors) - 1
 
     def input(
-        self, shape: Sequence[int], type_name: str = "INT8", scale: ArrayLike | None = None, zero_point: int = 0
+        self,
+        shape: Sequence[int],
+        type_name: str = "INT8",
+        scale: ArrayLike | None = None,
+        zero_point: int = 0,
     ) -> int:
         """Add a tensor that the caller of the model fills."""
         index = self.tensor(shape, type_name, scale, zero_point)
@@ -148,7 +152,9 @@ class GraphBuilder:
             attribute = _camel(key)
             if not hasattr(operator.builtinOptions, attribute):
                 raise ValueError(f"{name} has no option {key}")
-            setattr(operator.builtinOptions, attribute, enum_value(ENUMS[key], value) if key in ENUMS else value)
+            setattr(
+                operator.builtinOptions, attribute, enum_value(ENUMS[key], value) if key in ENUMS else value
+            )
         self.subgraph.operators.append(operator)
         return len(self.subgraph.operators) - 1
 

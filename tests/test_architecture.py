@@ -58,7 +58,9 @@ MODULES = dict(modules())
 
 @pytest.mark.parametrize("name", MODULES)
 def test_packages_depend_in_one_direction(name: str) -> None:
-    home = "tflnest.cli" if name.startswith("tflnest.cli") or name == "tflnest.__main__" else name.split(".")[0]
+    home = (
+        "tflnest.cli" if name.startswith("tflnest.cli") or name == "tflnest.__main__" else name.split(".")[0]
+    )
     used = {item.split(".")[0] for item in imports(MODULES[name])} & set(PACKAGES)
     assert used <= ALLOWED[home], f"{name} imports {sorted(used - ALLOWED[home])}"
 
@@ -86,7 +88,15 @@ def test_optional_packages_are_not_imported_at_module_level(name: str) -> None:
             roots.update(alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             roots.add(node.module.split(".")[0])
-    assert not roots & {"tensorflow", "keras", "serial", "cobs", "matplotlib", "ai_edge_litert", "tflite_micro"}
+    assert not roots & {
+        "tensorflow",
+        "keras",
+        "serial",
+        "cobs",
+        "matplotlib",
+        "ai_edge_litert",
+        "tflite_micro",
+    }
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("tflnest.cli")])

@@ -67,7 +67,9 @@ def joint(problem: Problem) -> list[NDArray[np.int8]]:
 
 def _centred(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows without their mean, which the bias takes care of."""
-    centred: NDArray[np.float32] = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    centred: NDArray[np.float32] = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64).astype(
+        np.float32
+    )
     return centred
 
 

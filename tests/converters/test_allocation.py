@@ -25,7 +25,12 @@ def sensitivity(index: int, weights: int, factor: float) -> Sensitivity:
     return Sensitivity(plan, losses)
 
 
-ITEMS = [sensitivity(0, 100, 5.0), sensitivity(1, 900, 1.0), sensitivity(2, 300, 20.0), sensitivity(3, 50, 0.01)]
+ITEMS = [
+    sensitivity(0, 100, 5.0),
+    sensitivity(1, 900, 1.0),
+    sensitivity(2, 300, 20.0),
+    sensitivity(3, 50, 0.01),
+]
 
 
 def total_loss(widths: dict[tuple[int, int], int]) -> float:
@@ -43,7 +48,9 @@ def test_the_budget_is_kept_and_nearly_used(bits: float) -> None:
     assert set(widths.values()) <= set(range(3, 9))
     assert size(widths) <= budget
     # What is left is less than one more bit for any filter that could take one.
-    assert all(item.weights > budget - size(widths) or widths[0, item.plan.tensor.index] == 8 for item in ITEMS)
+    assert all(
+        item.weights > budget - size(widths) or widths[0, item.plan.tensor.index] == 8 for item in ITEMS
+    )
 
 
 @pytest.mark.parametrize("bits", [3.5, 4.0, 5.0])
@@ -92,7 +99,9 @@ def test_mixing_keeps_the_bits_of_a_uniform_base() -> None:
 def test_a_budget_that_cannot_be_met_names_the_smallest_that_can() -> None:
     graph = network(3).graph
     recipe = load_recipe("uniform").with_options(base_bits=2.5)
-    with pytest.raises(UsageError, match=r"a base of 2\.5 bits per weight can't be had: .*3\.00 bits per weight"):
+    with pytest.raises(
+        UsageError, match=r"a base of 2\.5 bits per weight can't be had: .*3\.00 bits per weight"
+    ):
         mix_widths(graph.main, plan_nesting(graph, recipe), recipe, inputs())
 
 

@@ -164,9 +164,7 @@ def test_corrections_stay_within_bounds():
     x = net.start((1, 2, 2, 4))
     bias = net.name(net.constant(np.array([2**31 - 1, -(2**31)], np.int32), np.ones(2), 0), "bias")
     source = net.finish(net.convolution(x, 2, kernel=1, bias=bias))
-    (vectors,) = fit_parameters(
-        source.graph, rounded_filters(source), 3, [random_inputs(source, 2)]
-    ).values()
+    (vectors,) = fit_parameters(source.graph, rounded_filters(source), 3, [random_inputs(source, 2)]).values()
     for vector in (level.bias for level in vectors):
         assert vector.dtype == np.int32
         assert abs(int(vector[0]) - (2**31 - 1)) <= MAX_CORRECTION
@@ -209,9 +207,7 @@ def test_models_that_cannot_be_run_as_a_stream_are_refused_with_a_reason():
     source.tree.subgraphs[0].outputs = []
     silent_model = Model.from_bytes(pack_tree(source.tree))
     with pytest.raises(UnsupportedError, match=r"the outputs \[\] are not all computed"):
-        fit_parameters(
-            silent_model.graph, rounded_filters(silent_model), 3, [random_inputs(silent_model, 1)]
-        )
+        fit_parameters(silent_model.graph, rounded_filters(silent_model), 3, [random_inputs(silent_model, 1)])
     source = network().copy()
     source.tree.subgraphs[0].tensors[0].isVariable = True
     stateful = Model.from_bytes(pack_tree(source.tree))

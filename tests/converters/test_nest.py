@@ -119,7 +119,9 @@ def test_biases_that_differ_lie_in_the_pages_of_their_levels():
     for operator in operators_of(model):
         for position, index in enumerate(operator.biases):
             assert tensors[index].buffer in pages[position]
-            np.testing.assert_array_equal(tensors[index].data, parameters[0, operator.operator.index][position].bias)
+            np.testing.assert_array_equal(
+                tensors[index].data, parameters[0, operator.operator.index][position].bias
+            )
         stock = source.graph.main.operators[operator.operator.index]
         assert operator.biases[-1] == stock.inputs[2]  # the full-bit bias takes the place of the source's
 

@@ -82,7 +82,9 @@ def convolution(
         for ky, kx, c in np.ndindex(kh, kw, depth):
             y, x = oy * stride[0] - top + ky * dilation[0], ox * stride[1] - left + kx * dilation[1]
             if 0 <= y < height and 0 <= x < width:
-                acc += (int(image[n, y, x, first + c]) - scaling.input_zero_point) * int(weights[oc, ky, kx, c])
+                acc += (int(image[n, y, x, first + c]) - scaling.input_zero_point) * int(
+                    weights[oc, ky, kx, c]
+                )
         out[n, oy, ox, oc] = scaling(acc, oc)
     return out
 
@@ -137,7 +139,9 @@ def transpose_convolution(
         y, x = iy * stride[0] - top + ky, ix * stride[1] - left + kx
         if 0 <= y < size[0] and 0 <= x < size[1]:
             for c in range(depth):
-                sums[n, y, x, oc] += (int(image[n, iy, ix, c]) - scaling.input_zero_point) * int(weights[oc, ky, kx, c])
+                sums[n, y, x, oc] += (int(image[n, iy, ix, c]) - scaling.input_zero_point) * int(
+                    weights[oc, ky, kx, c]
+                )
     out = np.zeros(sums.shape, np.int8)
     for n, y, x, oc in np.ndindex(*sums.shape):
         out[n, y, x, oc] = scaling(int(sums[n, y, x, oc]) + (0 if bias is None else int(bias[oc])), oc)

@@ -20,7 +20,9 @@ from tflnest.kernels.quantized import Requantization
 from tflnest.kernels.transpose_conv import transpose_convolution
 
 
-def scaling_of(rng: np.random.Generator, channels: int, products: int, single: bool = False) -> literal.Scaling:
+def scaling_of(
+    rng: np.random.Generator, channels: int, products: int, single: bool = False
+) -> literal.Scaling:
     real = rng.uniform(0.5, 2.0, channels) * 0.6 / (4000.0 * np.sqrt(products))
     multiplier, shift = quantize_multipliers(real)
     low = int(rng.choice([-128, -60]))
@@ -172,7 +174,11 @@ def test_fully_connected_is_the_literal_one(filter_zero_point: int) -> None:
     ],
 )
 def test_transpose_convolution_is_the_literal_one(
-    image_size: tuple[int, int], size: tuple[int, int], stride: tuple[int, int], padding: str, output: tuple[int, int]
+    image_size: tuple[int, int],
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: str,
+    output: tuple[int, int],
 ) -> None:
     rng = np.random.default_rng(5)
     image, weights, bias = int8(rng, 2, *image_size, 3), int8(rng, 4, *size, 3), bias_of(rng, 4)
@@ -297,7 +303,11 @@ REFUSED = [
     (FormatError, "has no scale", {"input_scale": None}),
     (UnsupportedError, "is UINT8, supported: INT8", {"weights_type": np.uint8}),
     (UnsupportedError, "is FLOAT32, supported: INT8", {"weights_type": np.float32}),
-    (FormatError, "does not go with 2 input channels", {"name": "DEPTHWISE_CONV_2D", "weights": (1, 2, 2, 3)}),
+    (
+        FormatError,
+        "does not go with 2 input channels",
+        {"name": "DEPTHWISE_CONV_2D", "weights": (1, 2, 2, 3)},
+    ),
     (
         FormatError,
         "depth multiplier 3 times 2 input channels is not the filter's 4",
@@ -330,7 +340,9 @@ def test_the_consistent_ones_are_accepted() -> None:
     allocate(conv_model(bias=None))
     allocate(conv_model(weights_scale=(0.0, 0.01, 0.02)))
     allocate(conv_model(name="FULLY_CONNECTED", weights=(3, 32), output=(1, 3)))
-    allocate(conv_model(name="DEPTHWISE_CONV_2D", weights=(1, 2, 2, 4), output=(1, 4, 4, 4), bias=(0, 0, 0, 0)))
+    allocate(
+        conv_model(name="DEPTHWISE_CONV_2D", weights=(1, 2, 2, 4), output=(1, 4, 4, 4), bias=(0, 0, 0, 0))
+    )
 
 
 def test_computed_weights() -> None:
@@ -344,7 +356,14 @@ def test_computed_weights() -> None:
         w = builder.input(weights.shape, "INT8", 0.02) if computed else builder.constant(weights, 0.02)
         y = builder.tensor((1, 3, 3, 3), "INT8", 0.3)
         builder.operator(
-            "CONV_2D", [x, w], [y], padding="VALID", stride_w=1, stride_h=1, dilation_w_factor=1, dilation_h_factor=1
+            "CONV_2D",
+            [x, w],
+            [y],
+            padding="VALID",
+            stride_w=1,
+            stride_h=1,
+            dilation_w_factor=1,
+            dilation_h_factor=1,
         )
         interpreter = Interpreter(model_content=builder.build([y]))
         interpreter.allocate_tensors()

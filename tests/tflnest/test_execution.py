@@ -14,7 +14,9 @@ def tensor(index: int, shape: tuple[int, ...] = (1, 2), **fields: object) -> Ten
     return Tensor(index, f"t{index}", shape, shape, "INT8", None, 0, **fields)
 
 
-def subgraph(operators: list[tuple[tuple[int, ...], tuple[int, ...]]], tensors: list[Tensor], **ends: tuple) -> Subgraph:
+def subgraph(
+    operators: list[tuple[tuple[int, ...], tuple[int, ...]]], tensors: list[Tensor], **ends: tuple
+) -> Subgraph:
     made = tuple(Operator(n, "RELU", 1, inputs, outputs, {}) for n, (inputs, outputs) in enumerate(operators))
     return Subgraph(0, "main", tuple(tensors), made, ends.get("inputs", (0,)), ends.get("outputs", ()))
 
@@ -60,7 +62,9 @@ def dynamic_flatten() -> tuple[bytes, int, int]:
     builder.operator("RELU", [x], [relu])
     builder.operator("SHAPE", [relu], [shape], out_type=2)
     builder.operator("STRIDED_SLICE", [shape, begin, end, step], [first], shrink_axis_mask=1)
-    builder.operator("PACK", [first, builder.constant(np.array(6, np.int32))], [target], values_count=2, axis=0)
+    builder.operator(
+        "PACK", [first, builder.constant(np.array(6, np.int32))], [target], values_count=2, axis=0
+    )
     builder.operator("RESHAPE", [relu, target], [flat])
     return builder.build([flat]), target, flat
 

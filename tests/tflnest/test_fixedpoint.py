@@ -92,7 +92,10 @@ def test_multiplication_is_the_literal_one(x: int, multiplier: int, shift: int, 
 def test_multiplication_per_channel() -> None:
     acc = np.array([[1000, 1000, 1000], [-3, -3, -3]], np.int32)
     multiplier, shift = np.array([1 << 30] * 3, np.int32), np.array([0, -1, 2], np.int32)
-    assert multiply_by_quantized_multiplier(acc, multiplier, shift).tolist() == [[500, 250, 2000], [-1, -1, -6]]
+    assert multiply_by_quantized_multiplier(acc, multiplier, shift).tolist() == [
+        [500, 250, 2000],
+        [-1, -1, -6],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,9 @@ def literally(requantizer: Requantizer, acc: np.ndarray, offset: np.ndarray) -> 
         requantizer.activation_max,
         requantizer.rounding is Rounding.SINGLE,
     )
-    out = [[scaling(int(a) + int(o), c) for c, (a, o) in enumerate(zip(row, offset, strict=True))] for row in acc]
+    out = [
+        [scaling(int(a) + int(o), c) for c, (a, o) in enumerate(zip(row, offset, strict=True))] for row in acc
+    ]
     return np.array(out, np.int8).reshape(acc.shape)
 
 
@@ -155,7 +160,9 @@ def requantizations(draw: st.DrawFn) -> tuple[Requantizer, np.ndarray, np.ndarra
     values = st.integers(-limit, limit) | st.sampled_from([-limit, -1, 0, 1, limit])
     multiplier = draw(st.lists(multipliers, min_size=channels, max_size=channels))
     shift = draw(st.lists(st.integers(-31, 8), min_size=channels, max_size=channels))
-    acc = np.array(draw(st.lists(values, min_size=rows * channels, max_size=rows * channels))).reshape(rows, channels)
+    acc = np.array(draw(st.lists(values, min_size=rows * channels, max_size=rows * channels))).reshape(
+        rows, channels
+    )
     offset = np.array(draw(st.lists(values, min_size=channels, max_size=channels)))
     ends = sorted(draw(st.tuples(st.integers(-128, 127), st.integers(-128, 127))))
     requantizer = Requantizer(
@@ -188,7 +195,9 @@ def test_every_tie_and_neighbour(multiplier: int, shift: int, rounding: Rounding
     """Accumulators at, just below and just above every output's edge."""
     factor = multiplier * 2.0 ** (shift - 31)
     edges = np.array([round((half + 0.5) / factor) for half in range(-140, 140)])
-    acc = np.concatenate([edges + delta for delta in (-2, -1, 0, 1, 2)] + [[-EXACT_ACCUMULATOR, EXACT_ACCUMULATOR]])
+    acc = np.concatenate(
+        [edges + delta for delta in (-2, -1, 0, 1, 2)] + [[-EXACT_ACCUMULATOR, EXACT_ACCUMULATOR]]
+    )
     requantizer = Requantizer(
         multiplier, shift, output_zero_point=7, activation_min=-128, activation_max=127,
         low=-EXACT_ACCUMULATOR, high=EXACT_ACCUMULATOR, rounding=rounding,
@@ -223,7 +232,13 @@ def test_any_number_of_rows(rows: int, channels: int) -> None:
     multiplier, shift = quantize_multipliers(rng.uniform(0.0005, 0.01, channels))
     acc = rng.integers(-20000, 20000, (rows, channels))
     requantizer = Requantizer(
-        multiplier, shift, output_zero_point=0, activation_min=-100, activation_max=100, low=-20000, high=20000
+        multiplier,
+        shift,
+        output_zero_point=0,
+        activation_min=-100,
+        activation_max=100,
+        low=-20000,
+        high=20000,
     )
     np.testing.assert_array_equal(requantize(requantizer, acc.astype(np.float32)), requantizer.exact(acc))
 

@@ -64,9 +64,7 @@ def test_blocks_cover_everything_once_in_order(
 
 
 @given(st.integers(-6, 12), st.integers(-6, 12), st.integers(1, 4), small, small, small, small)
-def test_patches(
-    top: int, left: int, step: int, height: int, width: int, rows: int, columns: int
-) -> None:
+def test_patches(top: int, left: int, step: int, height: int, width: int, rows: int, columns: int) -> None:
     image = np.arange(2 * height * width, dtype=np.int8).reshape(2, height, width, 1)
     patch = np.full((2, rows, columns, 1), np.nan, np.float32)
     load_patch(patch, image, top, left, step, -7)

@@ -30,14 +30,27 @@ def small_network(samples: int = 1) -> bytes:
     a, b = (builder.tensor((samples, 6, 6, 4), "INT8", scale, zero) for scale, zero in ((0.3, 5), (0.9, -20)))
     pooled, flat = (builder.tensor(shape, "INT8", 0.9, -20) for shape in ((samples, 1, 1, 4), (samples, 4)))
     y = builder.tensor((samples, 3), "INT8", 2.0, 1)
-    options = {"padding": "SAME", "stride_w": 1, "stride_h": 1, "dilation_w_factor": 1, "dilation_h_factor": 1}
+    options = {
+        "padding": "SAME",
+        "stride_w": 1,
+        "stride_h": 1,
+        "dilation_w_factor": 1,
+        "dilation_h_factor": 1,
+    }
     scales = rng.uniform(0.005, 0.02, 4)
     w, bias = builder.constant(int8(4, 3, 3, 2), scales), builder.constant(values(4), 0.05 * scales)
     builder.operator("CONV_2D", [x, w, bias], [a], fused_activation_function="RELU", **options)
     w, bias = builder.constant(int8(1, 3, 3, 4), scales, axis=3), builder.constant(values(4), 0.3 * scales)
     builder.operator("DEPTHWISE_CONV_2D", [a, w, bias], [b], depth_multiplier=1, **options)
     builder.operator(
-        "AVERAGE_POOL_2D", [b], [pooled], padding="VALID", stride_w=6, stride_h=6, filter_width=6, filter_height=6
+        "AVERAGE_POOL_2D",
+        [b],
+        [pooled],
+        padding="VALID",
+        stride_w=6,
+        stride_h=6,
+        filter_width=6,
+        filter_height=6,
     )
     builder.operator("RESHAPE", [pooled, builder.constant(np.array([-1, 4], np.int32))], [flat])
     w, bias = builder.constant(int8(3, 4), 0.01), builder.constant(values(3), 0.009)
@@ -68,7 +81,11 @@ def test_details_are_those_of_tf_lite() -> None:
     pairs = [
         *zip(ours.get_input_details(), theirs.get_input_details(), strict=True),
         *zip(ours.get_output_details(), theirs.get_output_details(), strict=True),
-        *zip(ours.get_tensor_details(), theirs.get_tensor_details()[: len(ours.get_tensor_details())], strict=True),
+        *zip(
+            ours.get_tensor_details(),
+            theirs.get_tensor_details()[: len(ours.get_tensor_details())],
+            strict=True,
+        ),
     ]
     for mine, other in pairs:
         other["quantization_parameters"].pop("block_size", None)
@@ -180,7 +197,11 @@ def test_set_tensor_checks_and_copies() -> None:
 
 def test_order_of_calls() -> None:
     interpreter = Interpreter(model_content=small_network())
-    for call in (interpreter.invoke, lambda: interpreter.get_tensor(0), lambda: interpreter.set_tensor(0, samples(1))):
+    for call in (
+        interpreter.invoke,
+        lambda: interpreter.get_tensor(0),
+        lambda: interpreter.set_tensor(0, samples(1)),
+    ):
         with pytest.raises(UsageError, match="not allocated"):
             call()
     interpreter.allocate_tensors()
@@ -261,7 +282,10 @@ def adder(signature: bool = False) -> bytes:
         module = schema()
         entry = module.SignatureDefT()
         entry.signatureKey, entry.subgraphIndex = "serve", 0
-        for name, group in (("inputs", {"a": a, "b": b}), ("outputs", {"sum": total, "difference": difference})):
+        for name, group in (
+            ("inputs", {"a": a, "b": b}),
+            ("outputs", {"sum": total, "difference": difference}),
+        ):
             maps = []
             for key, index in group.items():
                 item = module.TensorMapT()
@@ -286,7 +310,9 @@ def test_several_inputs_and_outputs() -> None:
 
 def test_signatures() -> None:
     interpreter = Interpreter(model_content=adder(signature=True))
-    assert interpreter.get_signature_list() == {"serve": {"inputs": ["a", "b"], "outputs": ["difference", "sum"]}}
+    assert interpreter.get_signature_list() == {
+        "serve": {"inputs": ["a", "b"], "outputs": ["difference", "sum"]}
+    }
     for key in (None, "serve"):
         runner = interpreter.get_signature_runner(key)
         assert set(runner.get_input_details()) == {"a", "b"}

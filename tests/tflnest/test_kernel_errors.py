@@ -33,7 +33,11 @@ def node_of(content: bytes) -> Node:
 
 def values_of(node: Node) -> list[Any]:
     return [
-        None if tensor is None else np.zeros(tensor.shape, tensor.dtype) if tensor.data is None else tensor.data
+        None
+        if tensor is None
+        else np.zeros(tensor.shape, tensor.dtype)
+        if tensor.data is None
+        else tensor.data
         for tensor in node.inputs
     ]
 
@@ -107,7 +111,9 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
             lambda tensor=tensor: _mutate_constant(rng, tree, tensor),
             lambda tensor=tensor: setattr(tensor, "type", int(rng.choice([0, 2, 3, 4, 6, 7, 9, 17]))),
             lambda tensor=tensor: setattr(tensor, "buffer", 0),
-            lambda: setattr(operator, "inputs", list(rng.permutation([*operator.inputs, -1])[: len(operator.inputs)])),
+            lambda: setattr(
+                operator, "inputs", list(rng.permutation([*operator.inputs, -1])[: len(operator.inputs)])
+            ),
             lambda: setattr(operator, "inputs", list(operator.inputs)[:-1]),
             lambda: setattr(operator, "outputs", [*operator.outputs, 0]),
             lambda: setattr(operator, "outputs", []),
@@ -127,7 +133,9 @@ def test_mutated_operators_compute_or_say_what_is_wrong(name: str) -> None:
             try:
                 node = node_of(content)
                 kernel = prepare(node)
-                if all(tensor is None or tensor.size <= MAX_ELEMENTS for tensor in (*node.inputs, *node.outputs)):
+                if all(
+                    tensor is None or tensor.size <= MAX_ELEMENTS for tensor in (*node.inputs, *node.outputs)
+                ):
                     outputs = kernel.evaluate(values_of(node))
                     for tensor, output in zip(node.outputs, outputs, strict=True):
                         assert (output.dtype, output.shape) == (tensor.dtype, tensor.shape)
@@ -140,7 +148,9 @@ def test_mutated_operators_compute_or_say_what_is_wrong(name: str) -> None:
 # --------------------------------------------------------------------------------------------- single cases
 
 
-def unary(name: str, scale_in: float = 0.1, scale_out: float = 0.1, zero_out: int = 0, **options: Any) -> Node:
+def unary(
+    name: str, scale_in: float = 0.1, scale_out: float = 0.1, zero_out: int = 0, **options: Any
+) -> Node:
     graph = GraphBuilder()
     x = graph.input((1, 4, 4, 2), scale=scale_in)
     y = graph.tensor((1, 4, 4, 2), scale=scale_out, zero_point=zero_out)

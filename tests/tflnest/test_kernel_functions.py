@@ -62,8 +62,12 @@ def test_lookup_is_the_function_that_it_tabulates() -> None:
     np.testing.assert_array_equal(lookup.lookup(table, values.T), expected.T)
 
 
-@pytest.mark.parametrize("shapes", [((300000,), (300000,)), ((40, 1, 5), (1, 7, 5)), ((), (3,)), ((0, 3), (1, 3))])
-def test_pair_lookup_is_the_function_that_it_tabulates(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+@pytest.mark.parametrize(
+    "shapes", [((300000,), (300000,)), ((40, 1, 5), (1, 7, 5)), ((), (3,)), ((0, 3), (1, 3))]
+)
+def test_pair_lookup_is_the_function_that_it_tabulates(
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+) -> None:
     rng = np.random.default_rng(0)
     first, second = (rng.integers(-128, 128, shape).astype(np.int8) for shape in shapes)
     table = lookup.pair_table_of(lambda x, y: np.clip(x - 2 * y, -128, 127))

@@ -33,7 +33,9 @@ def oracle_of(name: str, oracles: dict[str, WorkerOracle]) -> WorkerOracle:
     if name not in WITHOUT_TFLM and MicroOracle.available():
         return oracles["tflm"]
     if name in WITHOUT_LITERT:
-        pytest.skip("the package tflite_micro is not installed, and LiteRT computes this operator differently")
+        pytest.skip(
+            "the package tflite_micro is not installed, and LiteRT computes this operator differently"
+        )
     return oracles["litert"]
 
 

@@ -102,5 +102,7 @@ def test_shape_does_not_matter_and_views_are_taken():
 @pytest.mark.parametrize("change", [-1, 1])
 def test_wrong_sizes_are_refused(change):
     data = bytes(packed_bytes(40, 3) + change)
-    with pytest.raises(FormatError, match=f"a plane of 40 codes of 3 bits takes 20 bytes, here are {20 + change}"):
+    with pytest.raises(
+        FormatError, match=f"a plane of 40 codes of 3 bits takes 20 bytes, here are {20 + change}"
+    ):
         unpack(data, 3, 40)
