@@ -1,0 +1,489 @@
+"""Accuracy of nested quantization: our ways and our peers', level by level.
+
+    python benchmarks/accuracy.py [--models resnet8,mobilenet_v2] [--rows nestquant,mixed] [--images 2000]
+    python benchmarks/accuracy.py --model MODEL --calibration-data TRAIN.npz --data TEST.npz
+
+Every row is a set of options of `tflnest.convert`; every level is measured on samples that calibration never sees,
+against the source model. A cell is the mean over calibration draws; ± is their standard deviation. The engine is
+stock LiteRT, as fast as it goes; `--engine reference` is bit-exact with TFLM and slow. How far the two agree on the
+very same int8 model is printed as the noise floor: differences below it say nothing.
+
+Settings are not chosen on what is reported: `--choose` measures on calibration samples that a draw left over.
+
+Where several classes share the highest output (int8 outputs saturate), a model's vote is split evenly among them.
+"top-1" and "agreement" take the first of them, as argmax does; "split" counts the share of votes that two models,
+or a model and the label, have in common.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+import subjects  # noqa: E402
+from subjects import SUBJECTS, Subject  # noqa: E402
+
+import tflnest  # noqa: E402
+from converters.conversion import Conversion  # noqa: E402
+from converters.sources import load_source  # noqa: E402
+from tflnest.dataset import Dataset  # noqa: E402
+from tflnest.model import Model  # noqa: E402
+from tflnest.nested import nested_operators  # noqa: E402
+from tflnest.runner import Runner, single_input  # noqa: E402
+
+SCHEMA_VERSION = 1
+LEVELS = (8, 6, 5, 4, 3)
+Chain = tuple[int, ...]
+
+#: Which chain shows a level: NestQuant's pairs, one file per level, and chains that share their levels.
+PAIRS: dict[int, Chain] = {8: (6, 8), 6: (6, 8), 5: (5, 8), 4: (4, 8), 3: (3, 8)}
+ALONE: dict[int, Chain] = {6: (6,), 5: (5,), 4: (4,), 3: (3,)}
+CHAINS: dict[int, Chain] = {8: (4, 6, 8), 6: (4, 6, 8), 5: (5, 8), 4: (4, 6, 8), 3: (3, 5, 8)}
+
+#: Probabilities of int8 outputs end at half of their step.
+LEAST_PROBABILITY = 1 / 512
+
+#: Samples that the noise floor is measured on: the reference engine is slow.
+FLOOR_SAMPLES = 200
+
+Outputs = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to nest.
+
+    Attributes:
+        title: What tables call it.
+        chains: The chain that shows each level.
+        options: Options of `tflnest.convert`.
+        budget: Whether the subject's budget for the base level applies.
+        uses_data: Whether an int8 source is fitted to calibration data.
+    """
+
+    title: str
+    chains: Mapping[int, Chain]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    budget: bool = False
+    uses_data: bool = True
+
+
+ROWS = {
+    "nearest": Row("nearest, compensated", PAIRS, {"recipe": "compensated"}, uses_data=False),
+    "nestquant": Row("NestQuant", PAIRS, {"recipe": "nestquant"}, uses_data=False),
+    "dedicated-nearest": Row("dedicated, nearest", ALONE, {"recipe": "compensated"}, uses_data=False),
+    "dedicated-squant": Row("dedicated, SQuant", ALONE, {"recipe": "nestquant"}, uses_data=False),
+    "dedicated-bias": Row("dedicated, truncate + bias", ALONE, {"recipe": "uniform"}),
+    "hierarchical": Row(
+        "bucket, hierarchical flips", CHAINS, {"recipe": "uniform", "rounding": "hierarchical"}
+    ),
+    "uniform": Row("bucket, truncate, uniform", CHAINS, {"recipe": "uniform"}),
+    "mixed": Row("bucket, truncate, mixed", CHAINS, {"recipe": "default"}, budget=True),
+}
+
+
+# ---------------------------------------------------------------------------------------------- figures
+
+
+@dataclass(frozen=True)
+class Score:
+    """A model's outputs against the source's and the labels.
+
+    Attributes:
+        top1: Share of samples whose first highest output is the label's; None without labels.
+        split_top1: The label's share of the votes.
+        agreement: Share of samples whose first highest output is that of the source.
+        split_agreement: Share of votes that coincide with the source's.
+        divergence: Kullback-Leibler divergence of the class probabilities from the source's, in nats.
+    """
+
+    top1: float | None
+    split_top1: float | None
+    agreement: float
+    split_agreement: float
+    divergence: float
+
+
+def votes(outputs: Outputs) -> Outputs:
+    """One vote per sample, split evenly among the classes with the highest output."""
+    highest: Outputs = (outputs == outputs.max(axis=1, keepdims=True)).astype(np.float64)
+    highest /= highest.sum(axis=1, keepdims=True)
+    return highest
+
+
+def common_votes(first: Outputs, second: Outputs) -> float:
+    """Share of two models' votes that coincide."""
+    return float(np.minimum(votes(first), votes(second)).sum(axis=1).mean())
+
+
+def tied(outputs: Outputs) -> float:
+    """Share of samples with several classes at the top."""
+    return float(((outputs == outputs.max(axis=1, keepdims=True)).sum(axis=1) > 1).mean())
+
+
+def log_probabilities(outputs: Outputs, are_probabilities: bool) -> Outputs:
+    """Logarithms of class probabilities, from probabilities or from logits."""
+    values = np.log(np.maximum(outputs, LEAST_PROBABILITY)) if are_probabilities else outputs
+    logs: Outputs = values - values.max(axis=1, keepdims=True)
+    logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    return logs
+
+
+def are_probabilities(outputs: Outputs) -> bool:
+    """Whether outputs look like probabilities: none is negative, and they add up to about 1."""
+    return bool(outputs.min() >= 0 and np.abs(outputs.sum(axis=1) - 1).mean() < 0.05)
+
+
+def score(outputs: Outputs, source: Outputs, labels: NDArray[np.int64] | None) -> Score:
+    """Compare outputs, (samples, classes), real numbers."""
+    kind = are_probabilities(source)
+    reference, other = log_probabilities(source, kind), log_probabilities(outputs, kind)
+    classes = outputs.argmax(axis=1)
+    return Score(
+        top1=None if labels is None else float((classes == labels).mean()),
+        split_top1=None if labels is None else float(votes(outputs)[np.arange(len(labels)), labels].mean()),
+        agreement=float((classes == source.argmax(axis=1)).mean()),
+        split_agreement=common_votes(outputs, source),
+        divergence=float(np.sum(np.exp(reference) * (reference - other), axis=1).mean()),
+    )
+
+
+def bits_per_weight(model: Model, level: int) -> float:
+    """Bits per weight that a level keeps resident, by the bytes of the planes; flat filters have all of theirs."""
+    assert model.directory is not None
+    position = model.directory.levels.index(level)
+    nested = {item.planes: (subgraph, item) for subgraph, item in nested_operators(model.graph)}
+    bits = weights = 0
+    for planes, (subgraph, item) in nested.items():
+        resident = planes[: item.model_levels[position] + 1]
+        bits += 8 * sum(subgraph.tensors[index].size for index in resident)
+        weights += item.weights
+    flat = {
+        (subgraph.index, operator.inputs[1]): subgraph.tensors[operator.inputs[1]].size
+        for subgraph in model.graph.subgraphs
+        for operator in subgraph.operators
+        if operator.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+    }
+    total = weights + sum(flat.values())
+    return (bits + 8 * sum(flat.values())) / max(total, 1)
+
+
+# ---------------------------------------------------------------------------------------------- measuring
+
+
+@dataclass
+class Cell:
+    """One level of one row: a score per draw."""
+
+    chain: Chain
+    bits: list[float] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+
+    def figure(self, name: str) -> tuple[float, float] | None:
+        """Mean and standard deviation over the draws; None where there is nothing to measure."""
+        values = self.bits if name == "bits" else [getattr(item, name) for item in self.scores]
+        if not values or values[0] is None:
+            return None
+        return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+@dataclass
+class Line:
+    """One row of the tables: its cells by level, and the seconds of each conversion."""
+
+    key: str
+    cells: dict[int, Cell]
+    seconds: list[float] = field(default_factory=list)
+
+
+def run(model: Model, level: int | None, engine: str, data: Dataset) -> Outputs:
+    """Outputs of a model as real numbers, (samples, classes)."""
+    runner = Runner(model, level, engine)
+    outputs = runner.run(data.inputs_for(single_input(model)))[0].astype(np.float64)
+    tensor = runner.outputs[0]
+    return outputs if tensor.quantization is None else (outputs - tensor.zero_point) * tensor.scale
+
+
+class Bench:
+    """Measures rows on one subject.
+
+    Args:
+        subject: Model and samples.
+        draws: Calibration draws.
+        images: At most so many measured samples.
+        engine: "litert" or "reference".
+        choose: Measure on what a draw leaves of the calibration samples.
+    """
+
+    def __init__(
+        self, subject: Subject, draws: int, images: int | None, engine: str, choose: bool = False
+    ) -> None:
+        self.subject, self.engine, self.choose = subject, engine, choose
+        self.draws = [np.random.default_rng(draw).permutation(subject.pool_indices) for draw in range(draws)]
+        self._images = images
+        self._measured: dict[int, tuple[Dataset, Outputs]] = {}
+        self.source = load_source(subject.model)
+
+    def calibration(self, draw: int) -> Dataset:
+        """The calibration samples of a draw."""
+        return self.subject.pool.take(self.draws[draw][: self.subject.calibration])
+
+    def measured(self, draw: int) -> tuple[Dataset, Outputs]:
+        """The measured samples and the source's outputs of them."""
+        key = draw if self.choose else 0
+        if key not in self._measured:
+            if self.choose:
+                left = self.draws[draw][self.subject.calibration :]
+                data = self.subject.pool.take(left[: self._images or FLOOR_SAMPLES])
+            else:
+                data = self.subject.measured.take(self.subject.measured_indices[: self._images])
+            engine = "litert" if self.source.is_float else self.engine
+            self._measured[key] = data, run(self.source.model, None, engine, data)
+        return self._measured[key]
+
+    def measure(self, key: str) -> Line:
+        """All levels of a row."""
+        row = ROWS[key]
+        line = Line(key, {level: Cell(chain) for level, chain in row.chains.items()})
+        fitted = row.uses_data or self.source.is_float
+        for draw in range(len(self.draws) if fitted or self.choose else 1):
+            for chain in dict.fromkeys(row.chains.values()):
+                report(
+                    f"{self.subject.name}: {row.title}, chain {','.join(map(str, chain))}, draw {draw + 1}"
+                )
+                options = dict(row.options) | (
+                    {"base_bits": self.subject.budget(chain)} if row.budget else {}
+                )
+                calibration = self.calibration(draw) if fitted else None
+                start = time.perf_counter()
+                result = tflnest.convert(
+                    self.subject.model, levels=chain, calibration=calibration, seed=draw, **options
+                )
+                line.seconds.append(time.perf_counter() - start)
+                self._score(result, line, chain, draw)
+        return line
+
+    def _score(self, result: Conversion, line: Line, chain: Chain, draw: int) -> None:
+        data, source = self.measured(draw)
+        for level, cell in line.cells.items():
+            if cell.chain == chain:
+                cell.bits.append(bits_per_weight(result.model, level))
+                outputs = run(result.model, level, self.engine, data)
+                cell.scores.append(score(outputs, source, data.labels()))
+
+    def floor(self) -> dict[str, Any]:
+        """The source by itself, and how far two engines agree on one int8 model."""
+        data, source = self.measured(0)
+        own = score(source, source, data.labels())
+        few = data.limited(min(len(data), FLOOR_SAMPLES))
+        int8 = self.source.model
+        if self.source.is_float:
+            int8 = tflnest.convert(
+                self.subject.model, levels=(8,), recipe="uniform", calibration=self.calibration(0)
+            ).int8
+        exact, stock = (run(int8, None, engine, few) for engine in ("reference", "litert"))
+        compared = score(stock, exact, few.labels())
+        return {
+            "top1": own.top1,
+            "split_top1": own.split_top1,
+            "samples": len(few),
+            "agreement": compared.agreement,
+            "split_agreement": compared.split_agreement,
+            "divergence": compared.divergence,
+            "tied": tied(exact),
+        }
+
+
+def report(text: str) -> None:
+    """Progress, on stderr."""
+    click.echo(text, err=True)
+
+
+# ---------------------------------------------------------------------------------------------- tables
+
+#: Figures of the tables: name, title, factor and digits.
+FIGURES = {
+    "top1": ("top-1 (%)", 100, 2),
+    "agreement": ("agreement with the source (%)", 100, 2),
+    "split_agreement": ("agreement, ties split (%)", 100, 2),
+    "divergence": ("KL of class probabilities (nats)", 1, 4),
+    "bits": ("bits per weight", 1, 2),
+}
+
+
+def document(bench: Bench, lines: Sequence[Line], floor: Mapping[str, Any]) -> dict[str, Any]:
+    """One subject for JSON; the tables are made of it."""
+    subject = bench.subject
+    return {
+        "model": subject.name,
+        "samples": len(bench.measured(0)[0]),
+        "choose": bench.choose,
+        "calibration": subject.calibration,
+        "draws": len(bench.draws),
+        "engine": bench.engine,
+        "source": dict(floor),
+        "rows": [
+            {
+                "row": line.key,
+                "title": ROWS[line.key].title,
+                "seconds": float(np.mean(line.seconds)),
+                "levels": [
+                    {
+                        "level": level,
+                        "chain": list(cell.chain),
+                        "draws": len(cell.scores),
+                        **{name: cell.figure(name) for name in (*FIGURES, "split_top1")},
+                    }
+                    for level, cell in line.cells.items()
+                ],
+            }
+            for line in lines
+        ],
+    }
+
+
+def heading(content: Mapping[str, Any]) -> Iterator[str]:
+    """What was measured, and how far to trust it."""
+    source = content["source"]
+    of = "calibration samples left over" if content["choose"] else "samples"
+    yield (
+        f"{content['samples']:,} {of}, engine {content['engine']}; {content['calibration']} calibration samples, "
+        f"{content['draws']} draw{'s' if content['draws'] > 1 else ''}."
+    )
+    if source["top1"] is not None:
+        error = 100 * np.sqrt(source["top1"] * (1 - source["top1"]) / content["samples"])
+        yield (
+            f"Source: top-1 {100 * source['top1']:.2f} % (ties split {100 * source['split_top1']:.2f} %), standard error "
+            f"{error:.2f}."
+        )
+    yield (
+        f"Noise floor: LiteRT's default kernels and the reference engine, on the same int8 model and {source['samples']} "
+        f"samples, agree on {100 * source['agreement']:.1f} % (ties split {100 * source['split_agreement']:.1f} %), "
+        f"KL {source['divergence']:.4f}; {100 * source['tied']:.1f} % of the samples have ties at the top."
+    )
+
+
+def table(content: Mapping[str, Any], name: str) -> list[list[str]]:
+    """One figure of all rows: a line per row, a column per level; with the bits, seconds of a conversion."""
+    title, factor, digits = FIGURES[name]
+    timed = name == "bits"
+    lines = [[title, *(f"level {level}" for level in LEVELS), *(["seconds"] if timed else [])]]
+    for row in content["rows"]:
+        cells = {item["level"]: item[name] for item in row["levels"]}
+        figures = [_cell(cells.get(level), factor, digits) for level in LEVELS]
+        lines.append([row["title"], *figures, *([f"{row['seconds']:.1f}"] if timed else [])])
+    return lines
+
+
+def _cell(figure: Sequence[float] | None, factor: float, digits: int) -> str:
+    if figure is None:
+        return "-"
+    mean, spread = (factor * value for value in figure)
+    return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread else "")
+
+
+def show(content: Mapping[str, Any], markdown: bool) -> str:
+    """All tables of a subject as text."""
+    parts = [f"## {content['model']}\n" if markdown else f"{content['model']}\n{'=' * len(content['model'])}"]
+    parts += list(heading(content))
+    for name in FIGURES:
+        lines = table(content, name)
+        if all(cell == "-" for line in lines[1:] for cell in line[1:]):
+            continue
+        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+        text = [
+            [
+                cell.ljust(width) if not column else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ]
+            for line in lines
+        ]
+        if markdown:
+            text.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+        parts.append("")
+        parts += [f"| {' | '.join(line)} |" if markdown else "  ".join(line).rstrip() for line in text]
+    return "\n".join(parts)
+
+
+# ---------------------------------------------------------------------------------------------- command line
+
+
+def _names(text: str | None, known: Sequence[str], what: str) -> list[str]:
+    chosen = list(known) if text is None else text.split(",")
+    for name in chosen:
+        if name not in known:
+            raise click.BadParameter(f"there is no {what} {name!r}; there are {', '.join(known)}")
+    return chosen
+
+
+def _subjects(
+    models: str | None, files: tuple[Path | None, Path | None, Path | None], calibration: int | None
+) -> Iterator[Subject]:
+    model, pool, data = files
+    if model or pool or data:
+        if not (model and pool and data):
+            raise click.UsageError("--model, --calibration-data and --data go together")
+        yield subjects.given(model, pool, data, calibration or 256)
+        return
+    for name in _names(models, tuple(SUBJECTS), "model"):
+        reason = subjects.missing(name)
+        if reason:
+            report(f"{name} is left out: {reason}")
+            continue
+        subject = SUBJECTS[name]()
+        yield subject if calibration is None else Subject(**{**vars(subject), "calibration": calibration})
+
+
+@click.command(help=(__doc__ or "").split("\n\n", maxsplit=1)[0])
+@click.option("--models", metavar="NAME,...", help=f"Of {', '.join(SUBJECTS)}. [default: all that are there]")
+@click.option("--model", type=click.Path(exists=True, path_type=Path), help="Measure this source instead.")
+@click.option(
+    "--calibration-data", type=click.Path(exists=True, path_type=Path), help="Its .npz to calibrate."
+)
+@click.option("--data", type=click.Path(exists=True, path_type=Path), help="Its .npz to measure: x, and y.")
+@click.option("--rows", metavar="NAME,...", help=f"Of {', '.join(ROWS)}. [default: all]")
+@click.option("--images", type=click.IntRange(1), help="At most so many measured samples. [default: all]")
+@click.option("--draws", type=click.IntRange(1), default=3, show_default=True, help="Calibration draws.")
+@click.option("--calibration", type=click.IntRange(1), help="Samples of a draw. [default: the model's own]")
+@click.option("--engine", type=click.Choice(["litert", "reference"]), default="litert", show_default=True)
+@click.option("--choose", is_flag=True, help="Measure on calibration samples that a draw left over.")
+@click.option("--format", "style", type=click.Choice(["text", "markdown", "json"]), default="text")
+def command(
+    models: str | None,
+    model: Path | None,
+    calibration_data: Path | None,
+    data: Path | None,
+    rows: str | None,
+    images: int | None,
+    draws: int,
+    calibration: int | None,
+    engine: str,
+    choose: bool,
+    style: str,
+) -> None:
+    """Measure and print."""
+    keys = _names(rows, tuple(ROWS), "row")
+    documents = []
+    for subject in _subjects(models, (model, calibration_data, data), calibration):
+        bench = Bench(subject, draws, images, engine, choose)
+        documents.append(document(bench, [bench.measure(key) for key in keys], bench.floor()))
+        if style != "json":
+            click.echo(show(documents[-1], style == "markdown") + "\n")
+    if style == "json":
+        click.echo(json.dumps({"schema_version": SCHEMA_VERSION, "models": documents}, indent=2))
+
+
+if __name__ == "__main__":
+    command()
