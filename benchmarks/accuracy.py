@@ -21,7 +21,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from subjects import SUBJECTS, Subject  # noqa: E402
 
 import tflnest  # noqa: E402
 from converters.conversion import Conversion  # noqa: E402
+from converters.recipe import Recipe, Scale, load_recipe  # noqa: E402
 from converters.sources import load_source  # noqa: E402
 from tflnest.dataset import Dataset  # noqa: E402
 from tflnest.model import Model  # noqa: E402
@@ -80,6 +81,11 @@ class Row:
     uses_data: bool = True
 
 
+def scaled(preset: str) -> Recipe:
+    """A preset with filter scales that each part-bit level has for itself."""
+    return replace(load_recipe(preset), scale=Scale.CORRECTED)
+
+
 ROWS = {
     "nearest": Row("nearest, compensated", PAIRS, {"recipe": "compensated"}, uses_data=False),
     "nestquant": Row("NestQuant", PAIRS, {"recipe": "nestquant"}, uses_data=False),
@@ -91,6 +97,13 @@ ROWS = {
     ),
     "uniform": Row("bucket, truncate, uniform", CHAINS, {"recipe": "uniform"}),
     "mixed": Row("bucket, truncate, mixed", CHAINS, {"recipe": "default"}, budget=True),
+    "uniform-scale": Row("bucket, truncate, uniform, scale", CHAINS, {"recipe": scaled("uniform")}),
+    "mixed-scale": Row("bucket, truncate, mixed, scale", CHAINS, {"recipe": scaled("default")}, budget=True),
+    "joint-uniform": Row("bucket, joint, uniform", CHAINS, {"recipe": "uniform", "rounding": "joint"}),
+    "joint": Row("bucket, joint, mixed", CHAINS, {"recipe": "default", "rounding": "joint"}, budget=True),
+    "joint-scale": Row(
+        "bucket, joint, mixed, scale", CHAINS, {"recipe": scaled("default"), "rounding": "joint"}, budget=True
+    ),
 }
 
 
