@@ -192,7 +192,8 @@ def test_every_row_is_a_set_of_options_that_converts(files, subject):
     for key, row in accuracy.ROWS.items():
         chain = row.chains[4]
         budget = {"base_bits": subject.budget(chain) + 1} if row.budget else {}
-        result = convert(files / "model.tflite", levels=chain, **row.options, **budget)
+        data = {"calibration": files / "train.npz"} if row.uses_data else {}
+        result = convert(files / "model.tflite", levels=chain, **row.options, **budget, **data)
         assert result.levels == chain, key
 
 
