@@ -404,7 +404,8 @@ def _cell(figure: Sequence[float] | None, factor: float, digits: int) -> str:
     if figure is None:
         return "-"
     mean, spread = (factor * value for value in figure)
-    return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread else "")
+    shown = f"{spread:.{digits}f}"
+    return f"{mean:.{digits}f}" + (f" ± {shown}" if float(shown) else "")
 
 
 def show(content: Mapping[str, Any], markdown: bool) -> str:
