@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from converters.allocation import mix_widths
 from converters.calibration_checks import check_calibration
-from converters.fitting import FittedLevels, fit_levels
+from converters.fitting import FittedLevels
 from converters.folding import fix_batch
+from converters.guard import fit_guarded
 from converters.nest import drop_names, nest
 from converters.parameters import source_parameters
 from converters.planning import PlannedFilter, RoundedFilter, plan_nesting, round_filters
-from converters.quantization import quantize
+from converters.quantization import QuantizationResult, quantize
 from converters.recipe import Bias, Recipe, load_recipe
 from converters.sources import Source, load_source
 from converters.synthetic import synthetic_samples
@@ -189,29 +190,51 @@ def convert(
         check_writable(output, force)
     data = load_dataset(calibration) if isinstance(calibration, str | Path) else calibration
     loaded = load_source(source)
-    int8, notes = _to_int8(loaded, data, progress)
+    if chosen.needs_data and data is None:
+        raise UsageError(
+            f"{loaded.path}: joint rounding needs calibration data; without data only truncation is safe",
+            "give some training samples with --calibration FILE (.npz with key x, or .npy), or use --rounding truncate",
+        )
+    int8, targets, notes = _to_int8(loaded, data, progress)
     model_inputs = loaded.model.graph.main.input_tensors()
     if data is not None and len(model_inputs) == 1:
         notes += check_calibration(data, model_inputs[0])
-    result = _nest(loaded, int8, chosen, data, seed, notes, progress)
+    result = _nest(loaded, int8, chosen, data, targets, seed, notes, progress)
     if output is None or dry_run:
         return result
     result.model.save(output, force)
     return Conversion(**{**vars(result), "output": str(output)})
 
 
-def _to_int8(source: Source, data: Dataset | None, progress: Progress) -> tuple[Model, list[str]]:
-    """The int8 model of a source, batch fixed to 1."""
+def _to_int8(
+    source: Source, data: Dataset | None, progress: Progress
+) -> tuple[Model, dict[str, NDArray[np.float64]], list[str]]:
+    """The int8 model of a source, batch fixed to 1; its float weights in int8 steps where it had some; notes."""
     notes = list(source.notes)
     model = fix_batch(source.model)
     if not source.is_float:
-        return model, notes
+        return model, {}, notes
     if data is None:
         raise UsageError(
             f"{source.path}: a float model needs calibration data to become int8",
             "give some training samples with --calibration FILE (.npz with key x, or .npy; samples first)",
         )
-    return quantize(model, data, progress=progress).model, notes
+    result = quantize(model, data, progress=progress)
+    return result.model, _in_steps(result), notes
+
+
+def _in_steps(result: QuantizationResult) -> dict[str, NDArray[np.float64]]:
+    """The float filters of a quantized model in steps of the int8 ones, by name."""
+    steps: dict[str, NDArray[np.float64]] = {}
+    for subgraph in result.model.graph.subgraphs:
+        for tensor in subgraph.tensors:
+            if tensor.name in result.weights and tensor.quantization is not None:
+                shape = [1] * len(tensor.shape)
+                if tensor.quantization.scale.size > 1:
+                    shape[tensor.quantization.axis] = -1
+                scale = tensor.quantization.scale.astype(np.float64).reshape(shape)
+                steps[tensor.name] = result.weights[tensor.name] / scale
+    return steps
 
 
 def _nest(
@@ -219,6 +242,7 @@ def _nest(
     int8: Model,
     recipe: Recipe,
     data: Dataset | None,
+    targets: Mapping[str, NDArray[np.float64]],
     seed: int,
     notes: list[str],
     progress: Progress,
@@ -235,7 +259,7 @@ def _nest(
             notes.append(
                 f"all filters have the same base width, sensitivity was not measured: {error.message}"
             )
-    fitted = _fit(graph, planned, recipe, inputs, seed, notes, progress)
+    fitted = _fit(graph, planned, recipe, inputs, targets, seed, notes, progress)
     model = nest(int8, fitted.filters, fitted.parameters, recipe)
     if fitted.filters and len(model.to_bytes()) > len(int8.to_bytes()):
         model = drop_names(model)
@@ -265,6 +289,7 @@ def _fit(
     planned: Sequence[PlannedFilter],
     recipe: Recipe,
     inputs: Sequence[NDArray[Any]],
+    targets: Mapping[str, NDArray[np.float64]],
     seed: int,
     notes: list[str],
     progress: Progress,
@@ -272,8 +297,8 @@ def _fit(
     """Codes, biases and scales of all levels; without usable inputs, biases and scales are the source's."""
     if inputs and recipe.bias is Bias.CORRECTED:
         try:
-            return fit_levels(
-                graph, planned, len(recipe.levels), inputs, scale=recipe.scale, seed=seed, progress=progress
+            return fit_guarded(
+                graph, planned, recipe, inputs, seed=seed, targets=targets, notes=notes, progress=progress
             )
         except UnsupportedError as error:
             if recipe.needs_data:

@@ -100,6 +100,8 @@ def _recovered(
     activation, output = subgraph.tensors[operator.inputs[0]], subgraph.tensors[operator.outputs[0]]
     try:
         multiplier, shift = filter_multipliers(subgraph, tensor, operator, scales)
+        if not multiplier.all():
+            return None
         return recover_filter_scales(activation.scale, output.scale, multiplier, shift)
     except FormatError:
         return None

@@ -16,7 +16,7 @@ from tflnest.graph import Operator, Tensor
 from tflnest.kernels.geometry import Window, dilations, strides
 
 #: Most rows that are drawn.
-MAX_ROWS = 4096
+MAX_ROWS = 8192
 
 #: Most values of all rows together, which bounds the memory.
 MAX_VALUES = 1 << 23

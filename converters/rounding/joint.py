@@ -20,11 +20,15 @@ from converters.patches import as_filter, by_group
 from converters.rounding.registry import Problem, method
 from tflnest.nesting import MASTER_BITS, Nesting, Scheme
 
-#: Share of the mean diagonal that is added to the second moments: keeps them regular, and weights near the source's.
-DAMPING = 0.02
+#: Share of the mean diagonal that is added to the second moments: keeps them regular, and weights near the target.
+DAMPING = 0.05
 
-#: Damping where there are fewer than two rows per column: the moments are mostly noise there.
-DAMPING_FEW = 0.3
+#: The same per column and row, where that is more: the fewer rows, the more of the moments is noise.
+DAMPING_FEW = 1.0
+
+#: How far the target of a level goes from the source's weights to those that would also make up for what earlier
+#: operators did to the level's inputs. All the way serves the base level a little better, the others worse.
+COMPENSATION = 0.5
 
 #: Columns that are handled together; between blocks the rest follows by one matrix product.
 BLOCK = 64
@@ -38,8 +42,6 @@ SWEEPS = 2
 #: How far one sweep may move a full-bit code.
 REACH = 32
 
-ASYMMETRIC = True
-
 Matrix = NDArray[np.float64]
 
 
@@ -50,31 +52,26 @@ def joint(problem: Problem) -> list[NDArray[np.int8]]:
     The full-bit codes change: by less than what the base level gains, but they do.
     """
     assert problem.inputs is not None
+    source, levels = problem.inputs.source, problem.inputs.levels
     target = problem.target if problem.target is not None else problem.weights
-    weights = by_group(target, problem.channel_axis, len(problem.inputs.source))
-    columns = weights.shape[2]
-    parts: list[list[NDArray[np.int64]]] = []
-    for first in range(0, columns, MAX_COLUMNS):
+    weights = by_group(target, problem.channel_axis, len(source))
+    parts = []
+    for first in range(0, weights.shape[2], MAX_COLUMNS):
         part = slice(first, first + MAX_COLUMNS)
-        source = _centred(problem.inputs.source[..., part])
-        levels = [_centred(rows[..., part]) for rows in problem.inputs.levels]
-        parts.append(_Part(weights[..., part], source, levels, problem.nesting).codes())
+        known: dict[int, Goal] = {}
+        for rows in levels:
+            if id(rows) not in known:
+                seen = source[..., part]
+                known[id(rows)] = goal(weights[..., part], seen, seen if rows is source else rows[..., part])
+        parts.append(nested_codes([known[id(rows)] for rows in levels], problem.nesting))
     return [
         as_filter(np.concatenate(level, axis=2).astype(np.int8), problem.weights.shape, problem.channel_axis)
         for level in zip(*parts, strict=True)
     ]
 
 
-def _centred(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows without their mean, which the bias takes care of."""
-    centred: NDArray[np.float32] = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64).astype(
-        np.float32
-    )
-    return centred
-
-
 @dataclass(frozen=True)
-class _Goal:
+class Goal:
     """What one level is to come close to: the cost of weights Q is the sum of (Q - target) H (Q - target)'.
 
     Attributes:
@@ -85,62 +82,42 @@ class _Goal:
     target: Matrix
     moments: Matrix
 
+    def cost(self, weights: Matrix) -> float:
+        """The cost of some weights, shaped like the target."""
+        error = weights - self.target
+        return float(np.sum((error @ self.moments) * error))
 
-def goal(weights: Matrix, source: NDArray[np.float32], level: NDArray[np.float32]) -> _Goal:
-    """The target of a level: the weights that would give the source's outputs on the level's inputs.
+
+def goal(weights: Matrix, source: NDArray[np.float32], level: NDArray[np.float32]) -> Goal:
+    """The goal of a level; the means of the inputs are left to the bias.
+
+    The target lies between the source's weights W and the weights W C (H + D)^-1 that would best give the
+    source's outputs on the level's inputs, with C the moments of the source's and the level's inputs, and D the
+    damping.
 
     Args:
         weights: Of the source, (groups, channels, columns).
-        source: Centred inputs of the source, (groups, rows, columns).
-        level: The same of the level.
+        source: Inputs of the source, (groups, rows, columns).
+        level: The same of the level; the very array of the source where they are the same.
     """
     count, columns = level.shape[1:]
-    few = count < 2 * columns
-    moments = (level.transpose(0, 2, 1) @ level).astype(np.float64) / count
+    centred = _centred(level)
+    moments = (centred.transpose(0, 2, 1) @ centred).astype(np.float64) / count
     diagonal = np.einsum("gkk->gk", moments)
     mean = diagonal.mean(axis=1, keepdims=True)
-    floor = np.where(mean > 0, mean, 1.0) * (DAMPING_FEW if few else DAMPING)
-    diagonal += floor
-    if not ASYMMETRIC or few or level is source:
-        return _Goal(weights, moments)
-    cross = (source.transpose(0, 2, 1) @ level).astype(np.float64) / count
-    np.einsum("gkk->gk", cross)[...] += floor
-    target = np.linalg.solve(moments, (weights @ cross).transpose(0, 2, 1)).transpose(0, 2, 1)
-    return _Goal(np.ascontiguousarray(target), moments)
+    damping = np.where(mean > 0, mean, 1.0) * max(DAMPING, DAMPING_FEW * columns / count)
+    diagonal += damping
+    if level is source:
+        return Goal(weights, moments)
+    cross = (_centred(source).transpose(0, 2, 1) @ centred).astype(np.float64) / count
+    np.einsum("gkk->gk", cross)[...] += damping
+    matched = np.linalg.solve(moments, (weights @ cross).transpose(0, 2, 1)).transpose(0, 2, 1)
+    return Goal(weights + COMPENSATION * (matched - weights), moments)
 
 
-class _Part:
-    """All columns of a filter, or some thousand of them."""
-
-    def __init__(
-        self,
-        weights: Matrix,
-        source: NDArray[np.float32],
-        levels: Sequence[NDArray[np.float32]],
-        nesting: Nesting,
-    ) -> None:
-        self._nesting = nesting
-        known: dict[int, _Goal] = {}
-        self._goals = []
-        for rows in levels:
-            if id(rows) not in known:
-                known[id(rows)] = goal(weights, source, rows)
-            self._goals.append(known[id(rows)])
-
-    def codes(self) -> list[NDArray[np.int64]]:
-        """Signed codes of every level."""
-        codes: list[NDArray[np.int64]] = []
-        below = 0
-        for level, target in zip(self._nesting.levels, self._goals, strict=True):
-            growth = level - below
-            shape = target.target.shape
-            lowest = codes[-1] << growth if codes else np.full(shape, -(1 << (level - 1)))
-            grid = _Grid(1 << (MASTER_BITS - level), self._nesting.mid(level))
-            codes.append(second_order(target, grid, lowest, lowest + (1 << growth) - 1))
-            below = level
-        if SWEEPS:
-            codes = sweep(codes, self._goals, self._nesting)
-        return codes
+def _centred(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    centred: NDArray[np.float32] = rows - rows.mean(axis=1, keepdims=True)
+    return centred
 
 
 @dataclass(frozen=True)
@@ -157,8 +134,29 @@ class _Grid:
         return codes.astype(np.float64) * self.step + self.mid
 
 
+def nested_codes(goals: Sequence[Goal], nesting: Nesting) -> list[NDArray[np.int64]]:
+    """Signed codes of every level, nested, shaped like the targets.
+
+    Args:
+        goals: One per level.
+        nesting: Chain, of scheme bucket.
+    """
+    codes: list[NDArray[np.int64]] = []
+    below = 0
+    for level, goal in zip(nesting.levels, goals, strict=True):
+        growth = level - below
+        lowest = codes[-1] << growth if codes else np.full(goal.target.shape, -(1 << (level - 1)))
+        codes.append(second_order(goal, _grid(nesting, level), lowest, lowest + (1 << growth) - 1))
+        below = level
+    return _Sweeps(codes[-1], goals, nesting).run()
+
+
+def _grid(nesting: Nesting, level: int) -> _Grid:
+    return _Grid(1 << (MASTER_BITS - level), nesting.mid(level))
+
+
 def second_order(
-    goal: _Goal, grid: _Grid, lowest: NDArray[np.int64], highest: NDArray[np.int64]
+    goal: Goal, grid: _Grid, lowest: NDArray[np.int64], highest: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Round column after column, the strongest input first; the later ones make up for the earlier.
 
@@ -198,52 +196,58 @@ def second_order(
     return restored
 
 
-def sweep(
-    codes: Sequence[NDArray[np.int64]], goals: Sequence[_Goal], nesting: Nesting
-) -> list[NDArray[np.int64]]:
-    """Replace single weights where that lowers the sum of the errors of all levels.
+class _Sweeps:
+    """Coordinate descent: replace single codes where that lowers the sum of the costs of all levels.
 
     Args:
-        codes: Of every level, nested.
+        codes: Codes of the highest level; those of the others are their upper bits.
         goals: One per level.
         nesting: Chain, of scheme bucket.
-
-    Returns:
-        Codes of every level, nested.
     """
-    top = codes[-1].copy()
-    highest = nesting.levels[-1]
-    shifts = [highest - level for level in nesting.levels]
-    grids = [_Grid(1 << (MASTER_BITS - level), nesting.mid(level)) for level in nesting.levels]
-    moves = np.arange(-REACH, REACH + 1)
-    limit = 1 << (highest - 1)
-    columns = top.shape[2]
-    gradients = [
-        (grid.values(top >> shift) - goal.target) @ goal.moments
-        for grid, shift, goal in zip(grids, shifts, goals, strict=True)
-    ]
-    parts = list(zip(grids, shifts, goals, gradients, strict=True))
-    for _ in range(SWEEPS):
-        for first in range(0, columns, BLOCK):
-            last = min(first + BLOCK, columns)
-            changes = [np.zeros((*top.shape[:2], last - first)) for _ in parts]
-            for column in range(first, last):
-                now = top[..., column, None]
-                moved = np.clip(now + moves, -limit, limit - 1)
-                cost = np.zeros(moved.shape)
-                steps = []
-                for grid, shift, goal, gradient in parts:
-                    step = grid.values(moved >> shift) - grid.values(now >> shift)
-                    curvature = goal.moments[:, column, column][:, None, None]
-                    cost += step * (step * curvature + 2 * gradient[..., column, None])
-                    steps.append(step)
-                best = np.argmin(cost, axis=2)[..., None]
-                top[..., column] = np.take_along_axis(moved, best, axis=2)[..., 0]
-                for (_, _, goal, gradient), step, change in zip(parts, steps, changes, strict=True):
-                    taken = np.take_along_axis(step, best, axis=2)
-                    change[..., column - first] = taken[..., 0]
-                    gradient[..., first:last] += taken * goal.moments[:, None, column, first:last]
-            for (_, _, goal, gradient), change in zip(parts, changes, strict=True):
-                gradient[..., :first] += change @ goal.moments[:, first:last, :first]
-                gradient[..., last:] += change @ goal.moments[:, first:last, last:]
-    return [top >> shift for shift in shifts]
+
+    def __init__(self, codes: NDArray[np.int64], goals: Sequence[Goal], nesting: Nesting) -> None:
+        self._codes, self._goals = codes.copy(), goals
+        self._grids = [_grid(nesting, level) for level in nesting.levels]
+        self._shifts = [nesting.levels[-1] - level for level in nesting.levels]
+        self._limit = 1 << (nesting.levels[-1] - 1)
+        self._gradients = [
+            (grid.values(codes >> shift) - goal.target) @ goal.moments
+            for grid, shift, goal in zip(self._grids, self._shifts, goals, strict=True)
+        ]
+
+    def run(self) -> list[NDArray[np.int64]]:
+        """Codes of every level after all sweeps."""
+        columns = self._codes.shape[2]
+        for _ in range(SWEEPS):
+            for first in range(0, columns, BLOCK):
+                self._sweep_block(slice(first, min(first + BLOCK, columns)))
+        return [self._codes >> shift for shift in self._shifts]
+
+    def _sweep_block(self, block: slice) -> None:
+        """Within the block gradients follow at once, elsewhere after it."""
+        changes = np.zeros((len(self._goals), *self._codes.shape[:2], block.stop - block.start))
+        for column in range(block.start, block.stop):
+            for level, change in enumerate(self._move(column)):
+                changes[level, ..., column - block.start] = change
+                moments = self._goals[level].moments[:, None, column, block]
+                self._gradients[level][..., block] += change[..., None] * moments
+        for goal, gradient, change in zip(self._goals, self._gradients, changes, strict=True):
+            for rest in (slice(0, block.start), slice(block.stop, None)):
+                gradient[..., rest] += change @ goal.moments[:, block, rest]
+
+    def _move(self, column: int) -> list[Matrix]:
+        """Move the codes of a column to where the cost is least; returns the change of each level's weights."""
+        now = self._codes[..., column, None]
+        moved = np.clip(now + np.arange(-REACH, REACH + 1), -self._limit, self._limit - 1)
+        cost = np.zeros(moved.shape)
+        steps = []
+        for grid, shift, goal, gradient in zip(
+            self._grids, self._shifts, self._goals, self._gradients, strict=True
+        ):
+            step = grid.values(moved >> shift) - grid.values(now >> shift)
+            curvature = goal.moments[:, column, column][:, None, None]
+            cost += step * (step * curvature + 2 * gradient[..., column, None])
+            steps.append(step)
+        best = np.argmin(cost, axis=2)[..., None]
+        self._codes[..., column] = np.take_along_axis(moved, best, axis=2)[..., 0]
+        return [np.take_along_axis(step, best, axis=2)[..., 0] for step in steps]
