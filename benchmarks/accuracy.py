@@ -59,6 +59,9 @@ LEAST_PROBABILITY = 1 / 512
 #: Samples that the noise floor is measured on: the reference engine is slow.
 FLOOR_SAMPLES = 200
 
+#: Samples that `--choose` measures on, where a draw leaves as many.
+CHOICE_SAMPLES = 2000
+
 Outputs = NDArray[np.float64]
 
 
@@ -259,7 +262,7 @@ class Bench:
         if key not in self._measured:
             if self.choose:
                 left = self.draws[draw][self.subject.calibration :]
-                data = self.subject.pool.take(left[: self._images or FLOOR_SAMPLES])
+                data = self.subject.pool.take(left[: self._images or CHOICE_SAMPLES])
             else:
                 data = self.subject.measured.take(self.subject.measured_indices[: self._images])
             engine = "litert" if self.source.is_float else self.engine
@@ -286,6 +289,7 @@ class Bench:
                 )
                 line.seconds.append(time.perf_counter() - start)
                 self._score(result, line, chain, draw)
+        report(f"{self.subject.name}: {row.title}: {_summary(line)}")
         return line
 
     def _score(self, result: Conversion, line: Line, chain: Chain, draw: int) -> None:
@@ -317,6 +321,18 @@ class Bench:
             "divergence": compared.divergence,
             "tied": tied(exact),
         }
+
+
+def _summary(line: Line) -> str:
+    """A row in a few words: what a run that is broken off leaves."""
+    parts = []
+    for level, cell in line.cells.items():
+        (agreement, _), (divergence, _) = (
+            cell.figure("agreement") or (0, 0),
+            cell.figure("divergence") or (0, 0),
+        )
+        parts.append(f"level {level} {100 * agreement:.1f} % KL {divergence:.4f}")
+    return ", ".join(parts)
 
 
 def report(text: str) -> None:
