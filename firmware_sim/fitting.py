@@ -179,7 +179,7 @@ class Fitter:
         return f"; most are of operator {graph.operators[index].label}: {sizes[index]:,} bytes", index
 
     def _remedy(self, board: Board, needs: Needs) -> str:
-        """What would fit: a lower level, another placement, a larger board."""
+        """What would fit: a lower level, another placement, another board."""
         options: list[str] = []
         nested = len(self._storage.levels) > 1
         for placement in dict.fromkeys((needs.placement, Placement.HOST, Placement.FLASH)):
@@ -192,7 +192,7 @@ class Fitter:
                 options.append(f"level {max(fitting)} with pages {where} ({command})")
         larger = [name for name in list_boards() if name != board.name and self._fits_board(name, needs)]
         if larger:
-            options.append(f"a larger board: {', '.join(larger[:3])}")
+            options.append(f"another board: {', '.join(larger[:3])}")
         if not nested:
             options.append(
                 "a nested model with fewer bits (tflnest convert)" if needs.flash_short_bytes else ""

@@ -94,7 +94,7 @@ def test_a_level_fits_to_the_byte(nested_cnn, board):
     assert "level 8 needs" in error.message
     assert "level 6 with pages on the host (--level 6 --pages host)" in (error.hint or "")
     assert "level 8 with pages in flash" in (error.hint or "")
-    assert "a larger board: " in (error.hint or "")
+    assert "another board: " in (error.hint or "")
 
 
 def test_a_schedule_is_refused_before_it_starts_when_its_highest_level_does_not_fit(nested_cnn, board):
