@@ -7,8 +7,9 @@ when everything before runs at the level too. The means come from calibration da
 where there is none.
 
 Errors of the weights and of the inputs also stretch or shrink what varies around the mean. The scale of the
-level is that of the source times g, the slope of the source's accumulators over the level's; the bias is then
-b_level = (b + W . E[x]) / g - Q . E[x_level], in the level's own units.
+level is that of the source times g, the ratio of the standard deviations of the source's accumulators and the
+level's; the bias is then b_level = (b + W . E[x]) / g - Q . E[x_level], in the level's own units. (The slope of
+a regression would shrink the outputs by the share of their errors, operator after operator.)
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from tflnest.requantization import recover_filter_scales
 #: Largest change of a bias, in accumulator units: keeps the corrected bias far from int32's ends.
 MAX_CORRECTION = 1 << 28
 
-#: Slopes outside are not taken for real.
-SLOPE_LIMITS = (0.5, 2.0)
+#: Ratios outside are not taken for real.
+RATIO_LIMITS = (0.5, 2.0)
 
 
 def corrected_bias(bias: NDArray[np.int32], change: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -53,7 +54,7 @@ def fitted_scales(
     source: NDArray[np.float32],
     level: NDArray[np.float32],
 ) -> NDArray[np.float32] | None:
-    """Filter scales of a level: the source's, times the slope of its accumulators over the level's.
+    """Filter scales of a level: the source's, times the ratio of what varies in its accumulators and the level's.
 
     Args:
         subgraph: Of the source.
@@ -71,12 +72,12 @@ def fitted_scales(
     axis, groups = CHANNEL_AXIS[operator.name], len(source)
     full = _accumulators(by_group(tensor.data, axis, groups), source)
     part = _accumulators(by_group(weights, axis, groups), level)
-    together, alone = (full * part).sum(axis=1), (part * part).sum(axis=1)
+    wanted, got = (full * full).sum(axis=1), (part * part).sum(axis=1)
     own = tensor.quantization.scale
     if own.size == 1:
-        together, alone = together.sum(keepdims=True), alone.sum(keepdims=True)
-    slopes = np.divide(together, alone, out=np.ones_like(alone), where=alone > 0)
-    scales = (own * np.clip(slopes, *SLOPE_LIMITS)).astype(np.float32)
+        wanted, got = wanted.sum(keepdims=True), got.sum(keepdims=True)
+    ratios = np.sqrt(np.divide(wanted, got, out=np.ones_like(got), where=got > 0))
+    scales = (own * np.clip(ratios, *RATIO_LIMITS)).astype(np.float32)
     usable = _recovered(subgraph, operator, tensor, scales)
     if usable is not None:
         return usable

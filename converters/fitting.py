@@ -229,8 +229,8 @@ class _Walk:
             return LevelParameters(corrected_bias(bias, wanted - mean))
         quantization = rounded.plan.tensor.quantization
         assert quantization is not None
-        slopes = scales.astype(np.float64) / quantization.scale
-        return LevelParameters(corrected_bias(bias, (bias + wanted) / slopes - bias - mean), scales)
+        ratios = scales.astype(np.float64) / quantization.scale
+        return LevelParameters(corrected_bias(bias, (bias + wanted) / ratios - bias - mean), scales)
 
     def _run(
         self,

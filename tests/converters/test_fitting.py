@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from converters.conversion import convert
-from converters.correction import SLOPE_LIMITS, fitted_scales
+from converters.correction import RATIO_LIMITS, fitted_scales
 from converters.fitting import fit_levels, fit_parameters
 from converters.nest import nest
 from converters.patches import PatchSampler
@@ -43,15 +43,15 @@ def sampled(source, level_factor=1.0):
 
 
 @pytest.mark.parametrize("kind", ["conv", "grouped", "depthwise"])
-def test_the_scale_is_the_slope_of_the_source_over_the_level(kind):
-    """Inputs that are half as large need scales that are twice as large, within the limits."""
+def test_the_scale_restores_what_varies(kind):
+    """Inputs that are smaller need scales that are larger, within the limits."""
     source = one_layer(kind, "SAME", 1, 1)
     operator, tensor, rows, halved = sampled(source, 0.8)
     scales = fitted_scales(source.graph.main, operator, tensor.data, rows, halved)
     np.testing.assert_allclose(scales, tensor.quantization.scale / 0.8, rtol=1e-5)
     tiny = (rows * np.float32(0.01)).astype(np.float32)
     limited = fitted_scales(source.graph.main, operator, tensor.data, rows, tiny)
-    np.testing.assert_allclose(limited, tensor.quantization.scale * SLOPE_LIMITS[1], rtol=1e-6)
+    np.testing.assert_allclose(limited, tensor.quantization.scale * RATIO_LIMITS[1], rtol=1e-6)
 
 
 def test_one_scale_for_all_channels_is_pooled():
@@ -67,7 +67,7 @@ def test_one_scale_for_all_channels_is_pooled():
     assert scales.shape == (1,)
     full, part = ((rows[0] - rows[0].mean(axis=0)) @ item.T.astype(float) for item in (tensor.data, weights))
     assert scales[0] == pytest.approx(
-        tensor.quantization.scale[0] * (full * part).sum() / (part**2).sum(), rel=1e-5
+        tensor.quantization.scale[0] * (full.var(axis=0).sum() / part.var(axis=0).sum()) ** 0.5, rel=1e-5
     )
 
 
