@@ -107,8 +107,7 @@ class _Scan:
         for operator in subgraph.operators:
             self._kernels[operator.index] = prepare(level_node(subgraph, operator))
             evaluate(subgraph, operator, self._kernels[operator.index], self._source)
-        self._output = loss_tensor(subgraph)
-        self._reference = self._source[self._output.index]
+        self._outputs = loss_tensors(subgraph)
 
     def loss(self, plan: PlannedFilter, width: int) -> float:
         """Loss with one filter at a width."""
@@ -123,9 +122,11 @@ class _Scan:
                 view = {**self._source, **changed}
                 evaluate(self._subgraph, operator, self._kernels[operator.index], view)
                 changed.update({index: view[index] for index in operator.outputs})
-        # A filter of another head does not reach the first output.
-        values = changed.get(self._output.index, self._reference)
-        return output_loss(self._subgraph, self._output, self._reference, values)
+        return sum(
+            output_loss(self._subgraph, tensor, self._source[tensor.index], changed[tensor.index])
+            for tensor in self._outputs
+            if tensor.index in changed
+        )
 
     def _run_changed(
         self, operator: Operator, plan: PlannedFilter, weights: NDArray[np.int8], changed: Stream
@@ -143,20 +144,26 @@ class _Scan:
         changed.update({index: view[index] for index in operator.outputs})
 
 
+def loss_tensors(subgraph: Subgraph) -> tuple[Tensor, ...]:
+    """What the loss looks at: every output, or the logits before its SOFTMAX."""
+    writers = {index: operator for operator in subgraph.operators for index in operator.outputs}
+    tensors = []
+    for output in subgraph.output_tensors():
+        writer = writers.get(output.index)
+        is_softmax = writer is not None and writer.name == "SOFTMAX"
+        tensors.append(subgraph.tensors[writer.inputs[0]] if writer is not None and is_softmax else output)
+    return tuple(tensors)
+
+
 def loss_tensor(subgraph: Subgraph) -> Tensor:
-    """What the loss looks at: the logits before a final SOFTMAX, else the first output."""
-    output = subgraph.output_tensors()[0]
-    for operator in reversed(subgraph.operators):
-        if output.index in operator.outputs and operator.name == "SOFTMAX":
-            return subgraph.tensors[operator.inputs[0]]
-    return output
+    """What the loss looks at in the first output."""
+    return loss_tensors(subgraph)[0]
 
 
-def is_classifier(subgraph: Subgraph) -> bool:
-    """Whether the model's output looks like one score per class: not of the input's shape, and more than one."""
-    output = subgraph.output_tensors()[0]
-    same_as_input = any(tensor.shape == output.shape for tensor in subgraph.input_tensors())
-    return len(output.shape) == 2 and output.shape[1] > 1 and not same_as_input
+def is_classifier(subgraph: Subgraph, tensor: Tensor) -> bool:
+    """Whether an output looks like one score per class: not of the input's shape, and more than one."""
+    same_as_input = any(given.shape == tensor.shape for given in subgraph.input_tensors())
+    return len(tensor.shape) == 2 and tensor.shape[1] > 1 and not same_as_input
 
 
 def output_loss(subgraph: Subgraph, tensor: Tensor, reference: NDArray[Any], values: NDArray[Any]) -> float:
@@ -173,7 +180,7 @@ def output_loss(subgraph: Subgraph, tensor: Tensor, reference: NDArray[Any], val
         (array.reshape(len(array), -1).astype(np.float64) - tensor.zero_point) * tensor.scale
         for array in (reference, values)
     ]
-    if not is_classifier(subgraph):
+    if not is_classifier(subgraph, tensor):
         return float(np.mean((real[0] - real[1]) ** 2) / max(float(real[0].var()), 1e-12))
     logs = [array - _log_sum_exp(array) for array in real]
     return float(np.mean(np.sum(np.exp(logs[0]) * (logs[0] - logs[1]), axis=1)))

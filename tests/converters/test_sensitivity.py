@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from converters.planning import plan_nesting
 from converters.recipe import load_recipe
 from converters.sensitivity import is_classifier, measure_sensitivities, output_loss, separate_losses
-from tests.models import network, random_inputs
+from tests.models import NetworkBuilder, network, random_inputs
+from tflnest.model import Model
 
 
 @given(st.lists(st.floats(1e-9, 1e3), min_size=4, max_size=4))
@@ -49,4 +50,18 @@ def test_equal_outputs_have_no_loss() -> None:
     other = np.roll(values, 1, axis=1)
     assert output_loss(subgraph, tensor, values, values) == pytest.approx(0.0, abs=1e-12)
     assert output_loss(subgraph, tensor, values, other) > 0.0
-    assert is_classifier(subgraph)
+    assert is_classifier(subgraph, tensor)
+
+
+def test_every_output_counts() -> None:
+    builder = NetworkBuilder(4)
+    x = builder.flatten(builder.convolution(builder.start(), 8, name="stem"))
+    first, second = builder.dense(x, 10, "first", True), builder.dense(x, 6, "second", True)
+    model = Model.from_bytes(builder.build([first, second]))
+    planned = [plan for plan in plan_nesting(model.graph, load_recipe("uniform")) if plan.nesting]
+    losses = {
+        item.plan.tensor.name: item.losses[2]
+        for item in measure_sensitivities(model.graph.main, planned, [random_inputs(model, 16)])
+    }
+    assert len(losses) == 3
+    assert min(losses.values()) > 1e-6
