@@ -269,13 +269,13 @@ class Bench:
             self._measured[key] = data, run(self.source.model, None, engine, data)
         return self._measured[key]
 
-    def measure(self, key: str) -> Line:
-        """All levels of a row."""
+    def measure(self, key: str, levels: Sequence[int] = LEVELS) -> Line:
+        """Some levels of a row."""
         row = ROWS[key]
-        line = Line(key, {level: Cell(chain) for level, chain in row.chains.items()})
+        line = Line(key, {level: Cell(chain) for level, chain in row.chains.items() if level in levels})
         fitted = row.uses_data or self.source.is_float
         for draw in range(len(self.draws) if fitted or self.choose else 1):
-            for chain in dict.fromkeys(row.chains.values()):
+            for chain in dict.fromkeys(cell.chain for cell in line.cells.values()):
                 report(
                     f"{self.subject.name}: {row.title}, chain {','.join(map(str, chain))}, draw {draw + 1}"
                 )
@@ -367,7 +367,7 @@ def document(bench: Bench, lines: Sequence[Line], floor: Mapping[str, Any]) -> d
             {
                 "row": line.key,
                 "title": ROWS[line.key].title,
-                "seconds": float(np.mean(line.seconds)),
+                "seconds": float(np.mean(line.seconds)) if line.seconds else 0.0,
                 "levels": [
                     {
                         "level": level,
@@ -484,6 +484,7 @@ def _subjects(
 )
 @click.option("--data", type=click.Path(exists=True, path_type=Path), help="Its .npz to measure: x, and y.")
 @click.option("--rows", metavar="NAME,...", help=f"Of {', '.join(ROWS)}. [default: all]")
+@click.option("--levels", metavar="B,...", help="Of 8,6,5,4,3. [default: all]")
 @click.option("--images", type=click.IntRange(1), help="At most so many measured samples. [default: all]")
 @click.option("--draws", type=click.IntRange(1), default=3, show_default=True, help="Calibration draws.")
 @click.option("--calibration", type=click.IntRange(1), help="Samples of a draw. [default: the model's own]")
@@ -496,6 +497,7 @@ def command(
     calibration_data: Path | None,
     data: Path | None,
     rows: str | None,
+    levels: str | None,
     images: int | None,
     draws: int,
     calibration: int | None,
@@ -505,10 +507,11 @@ def command(
 ) -> None:
     """Measure and print."""
     keys = _names(rows, tuple(ROWS), "row")
+    wanted = [int(level) for level in _names(levels, tuple(map(str, LEVELS)), "level")]
     documents = []
     for subject in _subjects(models, (model, calibration_data, data), calibration):
         bench = Bench(subject, draws, images, engine, choose)
-        documents.append(document(bench, [bench.measure(key) for key in keys], bench.floor()))
+        documents.append(document(bench, [bench.measure(key, wanted) for key in keys], bench.floor()))
         if style != "json":
             click.echo(show(documents[-1], style == "markdown") + "\n")
     if style == "json":

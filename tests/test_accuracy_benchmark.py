@@ -246,8 +246,9 @@ def test_the_tables(files):
     assert titles == [title for title, _, _ in accuracy.FIGURES.values()]
     bits = [line for line in text.splitlines() if line.startswith("| bucket, truncate, uniform")][-1]
     assert re.search(r"\| +8\.\d\d \| +6\.\d\d \| +5\.\d\d \| +4\.\d\d \| +3\.\d\d \| +[\d.]+ \|$", bits)
-    plain = program(files, "--rows", "uniform", "--choose")
+    plain = program(files, "--rows", "uniform", "--choose", "--levels", "6,4")
     assert "12 calibration samples left over" in plain and "|" not in plain
+    assert re.search(r"^bucket, truncate, uniform +- +[\d.± ]+ +- +[\d.± ]+ +-$", plain, re.MULTILINE)
 
 
 def test_what_it_does_not_know_it_says():
@@ -255,6 +256,7 @@ def test_what_it_does_not_know_it_says():
 
     for arguments, said in (
         (["--rows", "magic"], "there is no row 'magic'; there are nearest, nestquant"),
+        (["--levels", "7"], "there is no level '7'; there are 8, 6, 5, 4, 3"),
         (["--models", "gpt"], "there is no model 'gpt'; there are resnet8"),
         (["--model", __file__], "--model, --calibration-data and --data go together"),
     ):
