@@ -261,6 +261,7 @@ def _nest(
             )
     fitted = _fit(graph, planned, recipe, inputs, targets, seed, notes, progress)
     model = nest(int8, fitted.filters, fitted.parameters, recipe)
+    used = {item.plan.key: item.plan for item in fitted.filters}
     if fitted.filters and len(model.to_bytes()) > len(int8.to_bytes()):
         model = drop_names(model)
         notes.append("names of inner activations were dropped to keep the file small")
@@ -278,7 +279,7 @@ def _nest(
         source_kind=source.kind,
         source_bytes=_source_bytes(source.path),
         recipe=recipe,
-        filters=tuple(map(_report, planned)),
+        filters=tuple(_report(used.get(plan.key, plan)) for plan in planned),
         notes=tuple(notes),
         level_bits=_level_bits(planned, recipe),
     )

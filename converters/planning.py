@@ -47,6 +47,11 @@ class PlannedFilter:
     reason: str
     adjustable: bool = False
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """Subgraph and tensor: what tells filters apart."""
+        return self.subgraph, self.tensor.index
+
     def with_base(self, width: int, levels: Sequence[int]) -> PlannedFilter:
         """The same filter with another base width; at 8 bits it stays flat.
 

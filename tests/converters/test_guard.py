@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from converters import fitting, guard
+from converters.conversion import convert
 from converters.fitting import fit_levels
 from converters.guard import collapsed_levels, fit_guarded, level_losses, level_outputs
 from converters.nest import nest
@@ -15,6 +16,7 @@ from converters.planning import plan_nesting
 from converters.recipe import Scale
 from converters.synthetic import synthetic_inputs
 from tests.models import everything, network, random_inputs
+from tflnest.dataset import Dataset
 from tflnest.interpreter import Interpreter
 
 
@@ -114,3 +116,13 @@ def test_nothing_is_held_back_where_no_method_looks_at_data():
 )
 def test_what_counts_as_a_collapse(losses, safe, collapsed):
     assert collapsed_levels(losses, safe) == collapsed
+
+
+def test_the_report_says_what_was_used(monkeypatch, tmp_path):
+    monkeypatch.setattr(guard, "collapsed_levels", lambda losses, safe: [0])
+    path = tmp_path / "source.tflite"
+    network().save(path)
+    x = np.random.default_rng(3).uniform(-5, 5, (32, 8, 8, 3)).astype(np.float32)
+    result = convert(path, calibration=Dataset(x, name="x"), recipe="uniform", rounding="joint")
+    assert {item.rounding for item in result.filters} == {"truncate"}
+    assert any("held-back samples" in note for note in result.notes)
