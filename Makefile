@@ -42,11 +42,12 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# One BLAS thread per test process: more would wait for each other on the same cores.
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: lint
-	$(BIN)/python -m pytest -n auto
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 benchmark: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.exactness --levels 4,6,8

@@ -19,7 +19,7 @@ from converters.nest import drop_names, nest
 from converters.parameters import source_parameters
 from converters.planning import PlannedFilter, RoundedFilter, plan_nesting, round_filters
 from converters.quantization import QuantizationResult, quantize
-from converters.recipe import Bias, Recipe, load_recipe
+from converters.recipe import Bias, Keep, Recipe, load_recipe
 from converters.sources import Source, load_source
 from converters.synthetic import synthetic_samples
 from tflnest.dataset import Dataset, load_dataset
@@ -147,6 +147,7 @@ def convert(
     rounding: str | None = None,
     base_bits: float | None = None,
     base_bytes: int | None = None,
+    keep: Keep | str | None = None,
     calibration: str | Path | Dataset | None = None,
     recipe: str | Path | Recipe | None = None,
     seed: int = 0,
@@ -167,6 +168,9 @@ def convert(
         base_bits: Budget of the lowest level in mean bits per weight; each filter gets the width that its
             sensitivity deserves. None leaves it to the recipe.
         base_bytes: The same budget in bytes of all filters; not together with `base_bits`.
+        keep: "full-bit": the top level stays the int8 source, bit for bit (truncation). "base": the codes of all
+            levels are chosen together for the lowest one's sake (joint rounding, scales per level), which takes
+            calibration data. None leaves it to the recipe; not together with `rounding`.
         calibration: Samples, or a `.npz` (key `x`) or `.npy` with them. Needed by float sources; for int8
             sources it improves the part-bit levels.
         recipe: Recipe, preset name or path of a TOML file; None for the default preset.
@@ -185,7 +189,7 @@ def convert(
     if seed < 0:
         raise UsageError(f"the seed is {seed}, 0 or more was expected")
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    chosen = chosen.with_options(levels, scheme, rounding, base_bits, base_bytes)
+    chosen = chosen.with_options(levels, scheme, rounding, base_bits, base_bytes, keep)
     if output is not None and not dry_run:
         check_writable(output, force)
     data = load_dataset(calibration) if isinstance(calibration, str | Path) else calibration

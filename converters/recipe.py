@@ -57,6 +57,13 @@ class Scale(StrEnum):
     CORRECTED = "corrected"
 
 
+class Keep(StrEnum):
+    """What a conversion holds on to: the exact full-bit level, or the accuracy of the lowest one."""
+
+    FULL_BIT = "full-bit"
+    BASE = "base"
+
+
 class BaseWidths(StrEnum):
     """How the width of each filter at the lowest level is chosen."""
 
@@ -233,8 +240,13 @@ class Recipe:
         rounding: str | None = None,
         base_bits: float | None = None,
         base_bytes: int | None = None,
+        keep: Keep | str | None = None,
     ) -> Recipe:
-        """The recipe with some settings replaced, as the command line's options do."""
+        """The recipe with some settings replaced, as the command line's options do.
+
+        Raises:
+            UsageError: The settings make no sense together.
+        """
         changed = self
         if base_bits is not None or base_bytes is not None:
             changed = replace(changed, base_bits=base_bits, base_bytes=base_bytes)
@@ -247,7 +259,21 @@ class Recipe:
             changed = replace(changed, rounding=rounding)
         if levels is not None:
             changed = replace(changed, levels=check_levels(levels))
-        return changed
+        return changed if keep is None else changed._keeping(keep, rounding)
+
+    def _keeping(self, keep: Keep | str, rounding: str | None) -> Recipe:
+        """The settings that stand behind `keep`."""
+        if rounding is not None:
+            raise UsageError(
+                "keep and rounding are both given", "keep chooses the rounding: leave one of them out"
+            )
+        try:
+            chosen = Keep(keep)
+        except ValueError:
+            raise UsageError(f"keep is {keep!r}", f"choices are {', '.join(Keep)}") from None
+        if chosen is Keep.FULL_BIT:
+            return replace(self, rounding="truncate", scale=Scale.SOURCE)
+        return replace(self, rounding="joint", scale=Scale.CORRECTED)
 
     def to_toml(self) -> str:
         """Canonical TOML text; `parse` gives an equal recipe back."""

@@ -239,3 +239,20 @@ def test_a_recipe_made_by_hand_is_checked():
         Recipe(levels=(8, 8))
     assert Recipe(levels=[4, 8]).levels == (4, 8)
     assert Recipe().rounding == "truncate"
+
+
+def test_keep_stands_for_a_rounding_and_its_scales() -> None:
+    base = load_recipe("default").with_options(keep="base")
+    assert (base.rounding, base.scale) == ("joint", "corrected")
+    assert base.needs_data
+    assert base.with_options(keep="full-bit") == load_recipe("default")
+    assert parse_recipe(base.to_toml()) == base
+
+
+def test_keep_and_rounding_contradict_each_other() -> None:
+    with pytest.raises(UsageError, match="keep and rounding are both given"):
+        load_recipe("default").with_options(keep="base", rounding="truncate")
+    with pytest.raises(UsageError, match="keep is 'half'"):
+        load_recipe("default").with_options(keep="half")
+    with pytest.raises(UsageError, match="does not fit the scheme compensated"):
+        load_recipe("default").with_options(keep="base", scheme="compensated")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from converters import rounding
-from converters.recipe import DEFAULT_PRESET, presets
+from converters.recipe import DEFAULT_PRESET, Keep, presets
 from tflnest.cli import ui
 from tflnest.nesting import Scheme
 
@@ -45,6 +45,11 @@ METHODS = "; ".join(f"{scheme}: {', '.join(rounding.names(scheme))}" for scheme 
     type=click.Choice(rounding.names()),
     metavar="METHOD",
     help=f"How weights are rounded. {METHODS}. [default: the scheme's first]",
+)
+@click.option(
+    "--keep",
+    type=click.Choice([str(item) for item in Keep]),
+    help="full-bit: the top level is the int8 source. base: all levels rounded together, for the lowest one.",
 )
 @click.option(
     "--base-bits",
