@@ -49,7 +49,8 @@ METHODS = "; ".join(f"{scheme}: {', '.join(rounding.names(scheme))}" for scheme 
 @click.option(
     "--keep",
     type=click.Choice([str(item) for item in Keep]),
-    help="full-bit: the top level is the int8 source. base: all levels rounded together, for the lowest one.",
+    help="full-bit: the top level is the int8 source. base: all levels rounded together, for the lowest one. "
+    "[default: the recipe's, full-bit]",
 )
 @click.option(
     "--base-bits",
