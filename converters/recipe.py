@@ -24,15 +24,18 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from converters import rounding as rounding_methods
 from tflnest.errors import FormatError, UsageError
 from tflnest.files import read_file
 from tflnest.nested import STOCK_OPTIONS
 from tflnest.nesting import Nesting, Scheme, check_levels
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 DEFAULT_PRESET = "default"
 
@@ -251,7 +254,7 @@ class Recipe:
         if base_bits is not None or base_bytes is not None:
             changed = replace(changed, base_bits=base_bits, base_bytes=base_bytes)
         if scheme is not None:
-            new_scheme = _scheme(scheme)
+            new_scheme = _choice(Scheme, scheme, "the scheme")
             # A rounding method that was meant for another scheme does not carry over.
             kept = self.rounding if new_scheme is self.scheme else ""
             changed = replace(changed, scheme=new_scheme, rounding=rounding or kept)
@@ -267,11 +270,7 @@ class Recipe:
             raise UsageError(
                 "keep and rounding are both given", "keep chooses the rounding: leave one of them out"
             )
-        try:
-            chosen = Keep(keep)
-        except ValueError:
-            raise UsageError(f"keep is {keep!r}", f"choices are {', '.join(Keep)}") from None
-        if chosen is Keep.FULL_BIT:
+        if _choice(Keep, keep, "keep") is Keep.FULL_BIT:
             return replace(self, rounding="truncate", scale=Scale.SOURCE)
         return replace(self, rounding="joint", scale=Scale.CORRECTED)
 
@@ -417,38 +416,17 @@ def _levels(value: Any, where: str) -> tuple[int, ...]:
     return check_levels(value)
 
 
-def _scheme(value: Any, where: str = "the scheme") -> Scheme:
+def _choice(kind: type[Choice], value: Any, where: str) -> Choice:
     try:
-        return Scheme(value)
+        return kind(value)
     except ValueError:
-        raise UsageError(f"{where} is {value!r}", f"schemes are {', '.join(Scheme)}") from None
-
-
-def _base_widths(value: Any, where: str) -> BaseWidths:
-    try:
-        return BaseWidths(value)
-    except ValueError:
-        raise UsageError(f"{where} is {value!r}", f"choices are {', '.join(BaseWidths)}") from None
+        raise UsageError(f"{where} is {value!r}", f"choices are {', '.join(kind)}") from None
 
 
 def _bits(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 8:
         raise UsageError(f"{where} is {value!r}, a number of bits from 1 to 8 was expected")
     return float(value)
-
-
-def _bias(value: Any, where: str) -> Bias:
-    try:
-        return Bias(value)
-    except ValueError:
-        raise UsageError(f"{where} is {value!r}", f"choices are {', '.join(Bias)}") from None
-
-
-def _scale(value: Any, where: str) -> Scale:
-    try:
-        return Scale(value)
-    except ValueError:
-        raise UsageError(f"{where} is {value!r}", f"choices are {', '.join(Scale)}") from None
 
 
 def _rounding(value: Any, where: str) -> str:
@@ -485,11 +463,11 @@ def _size(value: Any, where: str) -> int:
 
 _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "levels": _levels,
-    "scheme": _scheme,
+    "scheme": partial(_choice, Scheme),
     "rounding": _rounding,
-    "bias": _bias,
-    "scale": _scale,
-    "base_widths": _base_widths,
+    "bias": partial(_choice, Bias),
+    "scale": partial(_choice, Scale),
+    "base_widths": partial(_choice, BaseWidths),
     "base_bits": _bits,
     "base_bytes": _size,
     "scope": _scope,

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tflnest.kernels import quantized
-from tflnest.kernels.checks import input_tensor, malformed, output_tensor, require_arity, require_shape
-from tflnest.kernels.geometry import Window, blocks, dilations, image_size, load_patch, strides
+from tflnest.kernels.checks import input_tensor, malformed, output_tensor, require_arity
+from tflnest.kernels.geometry import Window, blocks, load_patch
 from tflnest.kernels.quantized import GEMM_BLOCK_ELEMENTS, Requantization, SumsOfProducts
 from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node, register
 from tflnest.kernels.workspace import scratch
@@ -134,7 +134,6 @@ def prepare_conv_2d(node: Node) -> Kernel:
     """
     require_arity(node, range(2, 4))
     source, weights, output = input_tensor(node, 0), input_tensor(node, 1), output_tensor(node)
-    options = node.operator.options
     for tensor in (source, weights, output):
         quantized.check_rank(node, tensor, 4)
     quantized.check_activation(node, source)
@@ -149,14 +148,7 @@ def prepare_conv_2d(node: Node) -> Kernel:
             f"{source.shape[3]} input channels, a filter of {depth} and {channels} output channels make no "
             "whole groups",
         )
-    window = Window.sliding(
-        options.get("padding", ""),
-        (height, width),
-        strides(options),
-        dilations(options),
-        image_size(source.shape),
-    )
-    require_shape(node, output, (source.shape[0], *window.output, channels))
+    window = quantized.convolution_window(node, source, output, (height, width), channels)
     requantization = quantized.requantization(
         node, source, effective_scales(source.scale, scales, output.scale)
     )

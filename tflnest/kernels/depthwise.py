@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from tflnest.fixedpoint import Requantizer
 from tflnest.kernels import quantized
-from tflnest.kernels.checks import input_tensor, malformed, output_tensor, require_arity, require_shape
+from tflnest.kernels.checks import input_tensor, malformed, output_tensor, require_arity
 from tflnest.kernels.convolution import convolution
-from tflnest.kernels.geometry import Window, blocks, dilations, image_size, load_patch, strides
+from tflnest.kernels.geometry import Window, blocks, load_patch
 from tflnest.kernels.quantized import Requantization, exact_dtype
 from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node, register
 from tflnest.kernels.workspace import BLOCK_ELEMENTS, scratch
@@ -194,14 +194,7 @@ def prepare_depthwise_conv_2d(node: Node) -> Kernel:
         )
     scales = quantized.filter_scales(node, weights, channels)
     quantized.check_bias(node, quantized.optional_input(node, 2), channels)
-    window = Window.sliding(
-        options.get("padding", ""),
-        (height, width),
-        strides(options),
-        dilations(options),
-        image_size(source.shape),
-    )
-    require_shape(node, output, (source.shape[0], *window.output, channels))
+    window = quantized.convolution_window(node, source, output, (height, width), channels)
     requantization = quantized.requantization(
         node, source, effective_scales(source.scale, scales, output.scale)
     )

@@ -16,10 +16,12 @@ from tflnest.kernels.checks import (
     input_tensor,
     malformed,
     output_tensor,
+    require_shape,
     require_type,
     scale_of,
     zero_point_of,
 )
+from tflnest.kernels.geometry import Window, dilations, image_size, strides
 from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node
 from tflnest.kernels.workspace import BLOCK_ELEMENTS, scratch
 
@@ -268,3 +270,26 @@ def kernel_with_weights(
         return core(values, None if added is None else added.reshape(-1))((arrays[source],))
 
     return Kernel(evaluate, False)
+
+
+def convolution_window(
+    node: Node, source: Tensor, output: Tensor, taps: tuple[int, int], channels: int
+) -> Window:
+    """How the filter of a convolution moves over its input; the output must have the shape that follows.
+
+    Args:
+        node: The operator; its options give padding, strides and dilations.
+        source: (samples, height, width, channels).
+        output: Checked.
+        taps: Filter size (height, width).
+        channels: Of the output.
+
+    Raises:
+        FormatError: The output has another shape, or the window does not fit.
+    """
+    options = node.operator.options
+    window = Window.sliding(
+        options.get("padding", ""), taps, strides(options), dilations(options), image_size(source.shape)
+    )
+    require_shape(node, output, (source.shape[0], *window.output, channels))
+    return window
