@@ -10,7 +10,8 @@ from converters.conversion import convert
 from firmware_sim.arena import plan_arena, tile_scratch_bytes
 from firmware_sim.target import CORTEX_M, ILP32, X86_64, align_up
 from tests.firmware_sim.builder import SCALE, BoardBuilder, small_cnn
-from tests.firmware_sim.wheel import fits, measure, require_wheel
+from tests.firmware_sim.wheel import fits, measure
+from tests.oracle import require_wheel
 from tflnest.errors import FormatError, UnsupportedError
 from tflnest.model import Model
 from tflnest.nested import nested_operators

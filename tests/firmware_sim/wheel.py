@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 _RUN = """
 import sys
@@ -26,12 +23,6 @@ for path in sys.argv[2:]:
 """
 
 _SECTION = re.compile(r"Arena allocation (head|tail) (\d+) bytes")
-
-
-def require_wheel() -> None:
-    """Skip the test where the wheel is not installed."""
-    if importlib.util.find_spec("tflite_micro") is None:
-        pytest.skip("the tflite_micro wheel is not installed")
 
 
 def _run(arena_bytes: int, paths) -> subprocess.CompletedProcess[str]:

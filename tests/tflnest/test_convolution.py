@@ -279,8 +279,10 @@ def conv_model(
     return builder.build([y])
 
 
-def allocate(content: bytes) -> None:
-    Interpreter(model_content=content).allocate_tensors()
+def allocate(content: bytes) -> Interpreter:
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    return interpreter
 
 
 REFUSED = [
@@ -335,14 +337,21 @@ def test_inconsistent_operators_are_refused(error: type[TflnestError], message: 
     assert type(caught.value) is error
 
 
-def test_the_consistent_ones_are_accepted() -> None:
-    allocate(conv_model())
-    allocate(conv_model(bias=None))
-    allocate(conv_model(weights_scale=(0.0, 0.01, 0.02)))
-    allocate(conv_model(name="FULLY_CONNECTED", weights=(3, 32), output=(1, 3)))
-    allocate(
-        conv_model(name="DEPTHWISE_CONV_2D", weights=(1, 2, 2, 4), output=(1, 4, 4, 4), bias=(0, 0, 0, 0))
-    )
+CONSISTENT = [
+    {},
+    {"bias": None},
+    {"weights_scale": (0.0, 0.01, 0.02)},
+    {"name": "FULLY_CONNECTED", "weights": (3, 32), "output": (1, 3)},
+    {"name": "DEPTHWISE_CONV_2D", "weights": (1, 2, 2, 4), "output": (1, 4, 4, 4), "bias": (0, 0, 0, 0)},
+]
+
+
+@pytest.mark.parametrize("changes", CONSISTENT)
+def test_the_consistent_ones_are_accepted(changes: dict) -> None:
+    interpreter = allocate(conv_model(**changes))
+    interpreter.invoke()
+    for detail in interpreter.get_output_details():
+        assert interpreter.get_tensor(detail["index"]).shape == tuple(detail["shape"])
 
 
 def test_computed_weights() -> None:

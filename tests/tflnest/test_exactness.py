@@ -11,7 +11,7 @@ import pytest
 from converters.conversion import convert
 from tests.exactness import compare, random_inputs
 from tests.models import nested, network
-from tests.oracle import MicroOracle
+from tests.oracle import MicroOracle, require_wheel
 from tests.shared import INT8_MODELS
 from tests.single_operator import GraphBuilder
 from tflnest.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
@@ -21,8 +21,7 @@ from tflnest.materialization import materialize
 
 @pytest.fixture(scope="module")
 def oracle() -> Iterator[MicroOracle]:
-    if not MicroOracle.available():
-        pytest.skip("the package tflite_micro is not installed")
+    require_wheel()
     with MicroOracle() as micro:
         yield micro
 

@@ -9,7 +9,15 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.operator_sweep import CASES, WITHOUT_LITERT, WITHOUT_TFLM, Case, draw
-from tests.oracle import Job, MicroOracle, OracleCrashed, OracleError, ReferenceOracle, WorkerOracle
+from tests.oracle import (
+    Job,
+    MicroOracle,
+    OracleCrashed,
+    OracleError,
+    ReferenceOracle,
+    WorkerOracle,
+    require_wheel,
+)
 from tflnest.errors import UnsupportedError
 from tflnest.fixedpoint import Rounding
 from tflnest.kernels import Kernel, Node, prepare, supported_operators
@@ -114,8 +122,7 @@ def test_many_random_models_match_the_oracle(name: str, oracles: dict[str, Worke
 @pytest.mark.parametrize("name", [name for name in CASES if "int8" in name and name not in WITHOUT_TFLM])
 def test_scales_that_make_no_sense(name: str, oracles: dict[str, WorkerOracle]) -> None:
     """Where TFLM gives an answer, ours is the same; where C's arithmetic is undefined, ours may refuse."""
-    if not MicroOracle.available():
-        pytest.skip("the package tflite_micro is not installed")
+    require_wheel()
     if name == "QUANTIZE-float32-int8":
         pytest.skip("the conversion of large floats to integers is undefined in C")
     equal = 0
