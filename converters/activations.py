@@ -53,10 +53,14 @@ class ActivationPlan:
         parameters: By tensor index.
         requantized: (operator, input position) of the inputs that must first be brought to the quantization of
             the operator's output, because a fixed one cannot be shared.
+        groups: By tensor index, a number that tensors share which must have one quantization.
+        fixed: The groups whose quantization the specification fixes.
     """
 
     parameters: Mapping[int, Affine]
     requantized: tuple[tuple[int, int], ...]
+    groups: Mapping[int, int]
+    fixed: frozenset[int]
 
 
 class _Groups:
@@ -108,7 +112,11 @@ def plan_activations(subgraph: Subgraph, ranges: Mapping[int, Range]) -> Activat
             groups.fix(operator.outputs[0], FIXED[operator.name])
         elif operator.name in SHARED:
             requantized += _share(groups, operator, ranges)
-    return ActivationPlan({index: groups.affine(index) for index in ranges}, tuple(requantized))
+    roots = {index: groups.root(index) for index in ranges}
+    fixed = frozenset(root for root in roots.values() if groups.fixed(root) is not None)
+    return ActivationPlan(
+        {index: groups.affine(index) for index in ranges}, tuple(requantized), roots, fixed
+    )
 
 
 def _share(groups: _Groups, operator: Operator, ranges: Mapping[int, Range]) -> list[tuple[int, int]]:

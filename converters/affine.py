@@ -65,11 +65,16 @@ def from_range(seen: Range) -> Affine:
 
 
 def weight_scales(
-    weights: NDArray[np.float32], axis: int, bias: NDArray[np.float32] | None, source: Affine, target: Affine
+    weights: NDArray[np.float32],
+    axis: int,
+    bias: NDArray[np.float32] | None,
+    source: Affine,
+    target: Affine,
+    wanted: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Symmetric scale of each output channel of a filter.
 
-    The scale is max|w| / 127, and larger only where that would overflow the int32 bias or give a multiplier
+    The scale is the wanted one, or max|w| / 127, and larger only where that would overflow the int32 bias or give a multiplier
     that runtimes cannot represent: channels that are zero, or nearly so.
 
     Args:
@@ -78,13 +83,15 @@ def weight_scales(
         bias: Shape (channels,), or None.
         source: Quantization of the input.
         target: Quantization of the output.
+        wanted: Shape (channels,), all > 0, or None.
 
     Returns:
         Shape (channels,), all > 0.
     """
     others = tuple(dimension for dimension in range(weights.ndim) if dimension != axis)
-    peak = np.abs(weights).max(axis=others).astype(np.float64)
-    scales = np.maximum(peak / 127.0, _MIN_MULTIPLIER * target.scale / source.scale)
+    covering = np.abs(weights).max(axis=others).astype(np.float64) / 127.0
+    scales = covering if wanted is None else wanted.astype(np.float64)
+    scales = np.maximum(scales, _MIN_MULTIPLIER * target.scale / source.scale)
     if bias is not None:
         scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / (source.scale * _MAX_BIAS))
     single: NDArray[np.float32] = scales.astype(np.float32)

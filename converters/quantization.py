@@ -114,11 +114,29 @@ def quantize(model: Model, data: Dataset, progress: Progress = silent) -> Quanti
     for operator in subgraph.operators:
         _check(subgraph, operator)
     ranges = collect_ranges(fixed, data, progress)
-    writer = _Writer(fixed.copy(), plan_activations(subgraph, ranges))
-    for operator in subgraph.operators:
-        writer.quantize_operator(operator)
     named = {subgraph.tensors[index].name or str(index): seen for index, seen in ranges.items()}
-    return QuantizationResult(writer.finish(), named, writer.weights)
+    return quantize_with(fixed, plan_activations(subgraph, ranges), ranges=named)
+
+
+def quantize_with(
+    model: Model,
+    plan: ActivationPlan,
+    *,
+    scales: Mapping[int, NDArray[np.float32]] | None = None,
+    ranges: Mapping[str, Range] | None = None,
+) -> QuantizationResult:
+    """Quantize a float model whose quantization is known.
+
+    Args:
+        model: A float model that `quantize` takes, of batch 1. It is not changed.
+        plan: Quantization of every activation.
+        scales: Scale per output channel of some filters, by tensor index; the others cover their range.
+        ranges: What the result reports as seen.
+    """
+    writer = _Writer(model.copy(), plan, scales or {})
+    for operator in model.graph.main.operators:
+        writer.quantize_operator(operator)
+    return QuantizationResult(writer.finish(), ranges or {}, writer.weights)
 
 
 def _int8_version(operator: Operator) -> int:
@@ -167,8 +185,9 @@ def _check(subgraph: Subgraph, operator: Operator) -> None:
 class _Writer:
     """Rewrites the tree of a float model into int8, operator by operator."""
 
-    def __init__(self, model: Model, plan: ActivationPlan) -> None:
+    def __init__(self, model: Model, plan: ActivationPlan, scales: Mapping[int, NDArray[np.float32]]) -> None:
         self._model = model
+        self._scales = scales
         self._subgraph = model.graph.main
         self._tree = model.tree
         self._subtree = model.tree.subgraphs[0]
@@ -230,7 +249,7 @@ class _Writer:
         assert weights is not None
         source = self._plan.parameters[operator.inputs[place.data]]
         target = self._plan.parameters[operator.outputs[0]]
-        scales = weight_scales(weights, place.axis, bias, source, target)
+        scales = weight_scales(weights, place.axis, bias, source, target, self._scales.get(filter_index))
         integers = quantize_weights(weights, scales, place.axis)
         inputs[place.filter] = self._constant(filter_index, integers, scales, 0, place.axis)
         self.weights[self._subtree.tensors[inputs[place.filter]].name] = weights
