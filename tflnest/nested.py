@@ -164,22 +164,44 @@ class NestedOperator:
             pages.update({index: min(page, pages.get(index, page)) for index in inputs})
         return pages
 
-    def stock_form(self, subgraph: Subgraph, level: int, read: ReadTensor) -> StockForm:
+    def weights_at(self, subgraph: Subgraph, level: int, read: ReadTensor) -> NDArray[np.int8]:
+        """The weights of a level, expanded.
+
+        Args:
+            subgraph: The subgraph that the operator stands in.
+            level: One of `nesting.levels`.
+            read: Gives the values of a constant tensor; raises where its page is not resident.
+
+        Returns:
+            int8, read-only, of the filter's shape.
+
+        Raises:
+            FormatError: They leave the range of int8.
+        """
+        codes = [
+            unpack(read(subgraph.tensors[index]).reshape(-1), plane.bits, self.weights)
+            for index, plane in zip(
+                self.planes[: self.nesting.index(level) + 1], self.nesting.planes, strict=False
+            )
+        ]
+        weights = self.nesting.join(codes, level).reshape(self.filter_shape)
+        weights.flags.writeable = False
+        return weights
+
+    def stock_form(
+        self, subgraph: Subgraph, level: int, read: ReadTensor, expanded: bool = True
+    ) -> StockForm:
         """The stock operator that this one is at a level.
 
         Args:
             subgraph: The subgraph that the operator stands in.
             level: One of `nesting.levels`.
             read: Gives the values of a constant tensor; raises where its page is not resident.
+            expanded: Whether the filter has its weights; otherwise it has none (`data` is None).
         """
         position = self.nesting.index(level)
         tensors = subgraph.tensors
-        codes = [
-            unpack(read(tensors[index]).reshape(-1), plane.bits, self.weights)
-            for index, plane in zip(self.planes[: position + 1], self.nesting.planes, strict=False)
-        ]
-        weights = self.nesting.join(codes, level).reshape(self.filter_shape)
-        weights.flags.writeable = False
+        weights = self.weights_at(subgraph, level, read) if expanded else None
         activation, output = tensors[self.operator.inputs[0]], tensors[self.operator.outputs[0]]
         multiplier = read(tensors[self.multipliers[position]]).reshape(-1)
         scales = recover_filter_scales(

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from tflnest.kernels import quantized
 from tflnest.kernels.checks import input_tensor, malformed, output_tensor, require_arity
 from tflnest.kernels.geometry import Window, blocks, load_patch
-from tflnest.kernels.quantized import GEMM_BLOCK_ELEMENTS, Requantization, SumsOfProducts
+from tflnest.kernels.quantized import (
+    GEMM_BLOCK_ELEMENTS,
+    CheckedConvolution,
+    Requantization,
+    SumsOfProducts,
+)
 from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node, register
 from tflnest.kernels.workspace import scratch
 from tflnest.requantization import effective_scales
@@ -124,9 +129,8 @@ def _columns(
     return columns if groups > 1 else columns[0]
 
 
-@register("CONV_2D")
-def prepare_conv_2d(node: Node) -> Kernel:
-    """CONV_2D; the number of groups is input channels / filter channels.
+def checked_conv_2d(node: Node) -> CheckedConvolution:
+    """Check a CONV_2D; the number of groups is input channels / filter channels.
 
     Raises:
         UnsupportedError: Not int8.
@@ -140,7 +144,8 @@ def prepare_conv_2d(node: Node) -> Kernel:
     quantized.check_activation(node, output)
     channels, height, width, depth = weights.shape
     scales = quantized.filter_scales(node, weights, channels)
-    quantized.check_bias(node, quantized.optional_input(node, 2), channels)
+    bias = quantized.optional_input(node, 2)
+    quantized.check_bias(node, bias, channels)
     groups = source.shape[3] // depth
     if groups * depth != source.shape[3] or channels % groups:
         raise malformed(
@@ -152,10 +157,26 @@ def prepare_conv_2d(node: Node) -> Kernel:
     requantization = quantized.requantization(
         node, source, effective_scales(source.scale, scales, output.scale)
     )
+    return CheckedConvolution(source, weights, bias, output, window, requantization, groups)
+
+
+@register("CONV_2D")
+def prepare_conv_2d(node: Node) -> Kernel:
+    """CONV_2D; see `checked_conv_2d`.
+
+    Raises:
+        UnsupportedError: Not int8.
+        FormatError: The shapes contradict each other.
+    """
+    checked = checked_conv_2d(node)
 
     def core(values: NDArray[Any], bias: NDArray[Any] | None) -> Evaluate:
         return convolution(
-            weights=values, bias=bias, window=window, requantization=requantization, groups=groups
+            weights=values,
+            bias=bias,
+            window=checked.window,
+            requantization=checked.requantization,
+            groups=checked.groups,
         )
 
-    return quantized.kernel_with_weights(node, core, source.shape[0] == 1)
+    return quantized.kernel_with_weights(node, core, checked.source.shape[0] == 1)

@@ -13,7 +13,7 @@ from tflnest.kernels import quantized
 from tflnest.kernels.checks import input_tensor, malformed, output_tensor, require_arity
 from tflnest.kernels.convolution import convolution
 from tflnest.kernels.geometry import Window, blocks, load_patch
-from tflnest.kernels.quantized import Requantization, exact_dtype
+from tflnest.kernels.quantized import CheckedConvolution, Requantization, exact_dtype
 from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node, register
 from tflnest.kernels.workspace import BLOCK_ELEMENTS, scratch
 from tflnest.requantization import effective_scales
@@ -165,9 +165,8 @@ def _phases(tiles: NDArray[Any], window: Window) -> list[_Phase]:
     return phases
 
 
-@register("DEPTHWISE_CONV_2D")
-def prepare_depthwise_conv_2d(node: Node) -> Kernel:
-    """DEPTHWISE_CONV_2D; the multiplier follows from the shapes, as the option is absent in some files.
+def checked_depthwise_conv_2d(node: Node) -> CheckedConvolution:
+    """Check a DEPTHWISE_CONV_2D; the multiplier follows from the shapes, as the option is absent in some files.
 
     Raises:
         UnsupportedError: Not int8.
@@ -175,7 +174,6 @@ def prepare_depthwise_conv_2d(node: Node) -> Kernel:
     """
     require_arity(node, range(2, 4))
     source, weights, output = input_tensor(node, 0), input_tensor(node, 1), output_tensor(node)
-    options = node.operator.options
     for tensor in (source, weights, output):
         quantized.check_rank(node, tensor, 4)
     quantized.check_activation(node, source)
@@ -186,22 +184,39 @@ def prepare_depthwise_conv_2d(node: Node) -> Kernel:
         raise malformed(
             node, f"a filter of shape {list(weights.shape)} does not go with {depth} input channels"
         )
-    multiplier = int(options.get("depth_multiplier", 0)) or channels // depth
+    multiplier = int(node.operator.options.get("depth_multiplier", 0)) or channels // depth
     if multiplier * depth != channels:
         raise malformed(
             node,
             f"depth multiplier {multiplier} times {depth} input channels is not the filter's {channels}",
         )
     scales = quantized.filter_scales(node, weights, channels)
-    quantized.check_bias(node, quantized.optional_input(node, 2), channels)
+    bias = quantized.optional_input(node, 2)
+    quantized.check_bias(node, bias, channels)
     window = quantized.convolution_window(node, source, output, (height, width), channels)
     requantization = quantized.requantization(
         node, source, effective_scales(source.scale, scales, output.scale)
     )
+    return CheckedConvolution(source, weights, bias, output, window, requantization, depth)
+
+
+@register("DEPTHWISE_CONV_2D")
+def prepare_depthwise_conv_2d(node: Node) -> Kernel:
+    """DEPTHWISE_CONV_2D; see `checked_depthwise_conv_2d`.
+
+    Raises:
+        UnsupportedError: Not int8.
+        FormatError: The shapes contradict each other.
+    """
+    checked = checked_depthwise_conv_2d(node)
 
     def core(values: NDArray[Any], bias: NDArray[Any] | None) -> Evaluate:
         return depthwise_convolution(
-            weights=values, bias=bias, window=window, requantization=requantization, multiplier=multiplier
+            weights=values,
+            bias=bias,
+            window=checked.window,
+            requantization=checked.requantization,
+            multiplier=values.shape[3] // checked.groups,
         )
 
-    return quantized.kernel_with_weights(node, core, source.shape[0] == 1)
+    return quantized.kernel_with_weights(node, core, checked.source.shape[0] == 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -84,9 +85,31 @@ def _check_shapes(node: Node, source: Tensor, weights: Tensor, output: Tensor) -
         )
 
 
-@register("FULLY_CONNECTED")
-def prepare_fully_connected(node: Node) -> Kernel:
-    """FULLY_CONNECTED, with or without `keep_num_dims`.
+@dataclass(frozen=True)
+class CheckedFullyConnected:
+    """A FULLY_CONNECTED that makes sense.
+
+    Attributes:
+        source: Its activation input.
+        weights: Its filter, (outputs, inputs).
+        bias: None where there is none.
+        output: Its output.
+        requantization: From accumulators to outputs.
+        filter_zero_point: Subtracted from the weights.
+        batchable: Whether the leading dimension counts samples.
+    """
+
+    source: Tensor
+    weights: Tensor
+    bias: Tensor | None
+    output: Tensor
+    requantization: Requantization
+    filter_zero_point: int
+    batchable: bool
+
+
+def checked_fully_connected(node: Node) -> CheckedFullyConnected:
+    """Check a FULLY_CONNECTED, with or without `keep_num_dims`.
 
     Raises:
         UnsupportedError: Not int8, shuffled weights, or scales that TFLM refuses.
@@ -101,22 +124,34 @@ def prepare_fully_connected(node: Node) -> Kernel:
         raise unsupported(node, "shuffled weights")
     scales = quantized.filter_scales(node, weights, weights.shape[0])
     _check_shapes(node, source, weights, output)
-    quantized.check_bias(node, quantized.optional_input(node, 2), weights.shape[0])
+    bias = quantized.optional_input(node, 2)
+    quantized.check_bias(node, bias, weights.shape[0])
     _check_bias_scale(node, source, weights, output)
-    per_channel = scales.size > 1
     requantization = quantized.requantization(
         node, source, effective_scales(source.scale, scales, output.scale)
     )
-    filter_zero_point = 0 if per_channel else zero_point_of(node, weights)
+    filter_zero_point = 0 if scales.size > 1 else zero_point_of(node, weights)
+    batchable = source.shape[0] == 1 and output.shape[0] == 1 and len(output.shape) > 1
+    return CheckedFullyConnected(source, weights, bias, output, requantization, filter_zero_point, batchable)
+
+
+@register("FULLY_CONNECTED")
+def prepare_fully_connected(node: Node) -> Kernel:
+    """FULLY_CONNECTED; see `checked_fully_connected`.
+
+    Raises:
+        UnsupportedError: Not int8, shuffled weights, or scales that TFLM refuses.
+        FormatError: The shapes contradict each other.
+    """
+    checked = checked_fully_connected(node)
 
     def core(values: NDArray[Any], bias: NDArray[Any] | None) -> Evaluate:
         return fully_connected(
             weights=values,
             bias=bias,
-            requantization=requantization,
-            output_shape=output.shape,
-            filter_zero_point=filter_zero_point,
+            requantization=checked.requantization,
+            output_shape=checked.output.shape,
+            filter_zero_point=checked.filter_zero_point,
         )
 
-    batchable = source.shape[0] == 1 and output.shape[0] == 1 and len(output.shape) > 1
-    return quantized.kernel_with_weights(node, core, batchable)
+    return quantized.kernel_with_weights(node, core, checked.batchable)

@@ -240,6 +240,29 @@ def requantization(node: Node, source: Tensor, real: NDArray[np.float64]) -> Req
     return Requantization(multiplier, shift, source.zero_point, output.zero_point, low, high, node.rounding)
 
 
+@dataclass(frozen=True)
+class CheckedConvolution:
+    """A CONV_2D or DEPTHWISE_CONV_2D that makes sense.
+
+    Attributes:
+        source: Its activation input.
+        weights: Its filter.
+        bias: None where there is none.
+        output: Its output.
+        window: Placement of the filter.
+        requantization: From accumulators to outputs.
+        groups: Each reads its own share of the input channels.
+    """
+
+    source: Tensor
+    weights: Tensor
+    bias: Tensor | None
+    output: Tensor
+    window: Window
+    requantization: Requantization
+    groups: int
+
+
 #: Makes the evaluating function from weights and bias.
 Core = Callable[[NDArray[Any], NDArray[Any] | None], Evaluate]
 

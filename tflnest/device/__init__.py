@@ -1,0 +1,26 @@
+"""What the device's C kernels are called with: one home for the native engine and generated firmware."""
+
+from __future__ import annotations
+
+from tflnest.device import convolutions
+from tflnest.device.calls import Argument, Call, Core, Function, LevelFilter
+from tflnest.device.registry import bind, bind_nested, device_operators, supported_on_device
+from tflnest.device.structures import Computed, Constant, Memory, initializer, structure
+
+__all__ = [
+    "Argument",
+    "Call",
+    "Computed",
+    "Constant",
+    "Core",
+    "Function",
+    "LevelFilter",
+    "Memory",
+    "bind",
+    "bind_nested",
+    "convolutions",
+    "device_operators",
+    "initializer",
+    "structure",
+    "supported_on_device",
+]

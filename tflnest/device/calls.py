@@ -1,0 +1,123 @@
+"""One call of a C kernel: which function, with which constants, on which tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from tflnest.device.parameters import Filter
+from tflnest.device.structures import INT8, Scalar
+
+
+class Core(StrEnum):
+    """The variants of the C kernels; all give the same results."""
+
+    PORTABLE = "portable"
+    DSP = "dsp"
+    MVE = "mve"
+
+
+@dataclass(frozen=True)
+class Function:
+    """A kernel of the C runtime.
+
+    Its C prototype is `void name(const params *, const tflnest_filter * where it has one, inputs..., outputs...,
+    void *scratch where it takes one)`. Beside it stand `<base>_check(params, filter)` and, where there is
+    scratch, `<base>_get_buffer_size(params)`.
+
+    Attributes:
+        name: "tflnest_conv_s8".
+        header: Public header that declares it, as it is included.
+        params: The dataclass that mirrors its parameters.
+        inputs: Element type of each input.
+        outputs: Element type of each output.
+        has_filter: Whether it takes a `tflnest_filter`.
+        scratch: Bytes of scratch from parameters and variant; None where it takes none.
+    """
+
+    name: str
+    header: str
+    params: type[Any]
+    inputs: tuple[Scalar, ...] = (INT8,)
+    outputs: tuple[Scalar, ...] = (INT8,)
+    has_filter: bool = False
+    scratch: Callable[[Any, Core], int] | None = None
+
+    @property
+    def base(self) -> str:
+        """The name without the type: "tflnest_conv"."""
+        return self.name.rpartition("_")[0]
+
+    @property
+    def check(self) -> str:
+        """Name of the function that checks parameters and filter."""
+        return f"{self.base}_check"
+
+    @property
+    def buffer_size(self) -> str:
+        """Name of the function that tells the bytes of scratch; there is none without scratch."""
+        return f"{self.base}_get_buffer_size"
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A tensor that a kernel reads or writes: an activation, or a constant of the file.
+
+    Attributes:
+        tensor: Its index.
+        offset: Where the kernel starts in it, in bytes.
+    """
+
+    tensor: int
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class LevelFilter:
+    """The weights of one level of an operator.
+
+    Attributes:
+        level: The operator's own bit-width; 8 for a stock operator.
+        filter: What belongs to it.
+    """
+
+    level: int
+    filter: Filter
+
+
+@dataclass(frozen=True)
+class Call:
+    """A kernel with everything that is fixed. An operator takes one call or several, in order.
+
+    Attributes:
+        function: The kernel.
+        params: Instance of `function.params`.
+        inputs: What it reads.
+        outputs: What it writes.
+        filters: One per level, lowest first; empty where it takes no filter.
+    """
+
+    function: Function
+    params: Any
+    inputs: tuple[Argument, ...]
+    outputs: tuple[Argument, ...]
+    filters: tuple[LevelFilter, ...] = ()
+
+    @property
+    def has_tile(self) -> bool:
+        """Whether the number of channels that are decoded at a time can be chosen."""
+        return hasattr(self.params, "tile_channels")
+
+    def with_tile(self, channels: int) -> Call:
+        """The same with another tile; unchanged where there is none to choose.
+
+        Args:
+            channels: Output channels that are decoded at a time, 1 or more.
+        """
+        return replace(self, params=replace(self.params, tile_channels=channels)) if self.has_tile else self
+
+    def scratch(self, core: Core) -> int:
+        """Bytes of scratch that a variant of the kernel needs."""
+        return 0 if self.function.scratch is None else self.function.scratch(self.params, core)
