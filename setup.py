@@ -37,11 +37,12 @@ setup(
     package_data={
         "tflnest": ["py.typed"],
         "converters": ["py.typed", "presets/*.toml"],
-        "firmware_sim": ["py.typed", "boards/*.toml"],
+        "firmware_sim": ["py.typed", "boards/*.toml", "plugins/*.c", "ports/*.[ch]", "ports/*.ld"],
     },
     install_requires=[
         "numpy>=1.26",
         "flatbuffers>=24.3",
+        "pyelftools>=0.32",
         "ai-edge-litert>=1.4",
         "click>=8.1",
         "rich>=13",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,58 @@ class CycleCosts:
 
 
 @dataclass(frozen=True)
+class Port:
+    """What firmware must know of a board besides its memory; written into `port_config.h`.
+
+    Attributes:
+        chip: Clock and pin set-up: "mps2", "stm32f1", "stm32f4" or "nrf51".
+        uart: Driver of the serial port: "cmsdk", "stm32" or "nrf51".
+        uart_base: Address of its registers.
+        uart_clock_hz: Clock of its divider.
+        uart_irq: Number of its receive interrupt.
+        timer: Driver of the millisecond clock: "systick" or "nrf51".
+        ring_bytes: Size of the receive buffer, a power of two.
+        thread_stack_bytes: Stack of `main`, a multiple of 8.
+        interrupt_stack_bytes: Stack of the handlers, a multiple of 8.
+        pins: Where the serial port is on the board.
+        tried: What the port was tried on.
+        uart_tx_pin: Pin that transmits, where the driver lets one choose.
+        uart_rx_pin: Pin that receives, likewise.
+        timer_base: Address of the timer's registers; 0 for SysTick.
+        timer_irq: Number of the timer's interrupt; unused for SysTick.
+        has_mpu: Whether the memory protection unit enforces the limits, where the memory map does not.
+    """
+
+    chip: str
+    uart: str
+    uart_base: int
+    uart_clock_hz: int
+    uart_irq: int
+    timer: str
+    ring_bytes: int
+    thread_stack_bytes: int
+    interrupt_stack_bytes: int
+    pins: str
+    tried: str
+    uart_tx_pin: int = 0
+    uart_rx_pin: int = 0
+    timer_base: int = 0
+    timer_irq: int = 0
+    has_mpu: bool = False
+
+
+@dataclass(frozen=True)
+class Emulation:
+    """How QEMU pretends to be the board.
+
+    Attributes:
+        machine: QEMU's name of the machine.
+    """
+
+    machine: str
+
+
+@dataclass(frozen=True)
 class Board:
     """A board.
 
@@ -94,6 +146,8 @@ class Board:
         has_dsp: Whether the core has the Armv7E-M DSP instructions.
         has_mve: Whether the core has the M-profile vector extension.
         cycles: Costs for estimates.
+        port: What firmware must know, the profile's table [port]; None where there is no port for the board.
+        emulator: How QEMU emulates it, the table [emulator]; None where it does not.
     """
 
     name: str
@@ -111,6 +165,8 @@ class Board:
     cycles: CycleCosts
     has_dsp: bool = False
     has_mve: bool = False
+    port: Port | None = None
+    emulator: Emulation | None = None
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Board:
@@ -161,11 +217,7 @@ class Board:
 
     def to_dict(self) -> dict[str, Any]:
         """The profile for a report in JSON."""
-        rows: dict[str, Any] = {
-            field.name: getattr(self, field.name) for field in fields(self) if field.name != "cycles"
-        }
-        rows["cycles"] = {field.name: getattr(self.cycles, field.name) for field in fields(CycleCosts)}
-        return rows
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def list_boards() -> list[str]:
@@ -189,6 +241,9 @@ def _unknown_board(text: str) -> UsageError:
 
 # ---------------------------------------------------------------------------------------------- reading
 
+#: Tables that a profile may have.
+_OPTIONAL: dict[str, type[Any]] = {"port": Port, "emulator": Emulation}
+
 
 def _read(path: Path) -> Board:
     where = f"board profile {path}"
@@ -203,9 +258,24 @@ def _read(path: Path) -> Board:
         )
     if "name" in table:
         raise UsageError(f"{where} has the key 'name'", "the name of a board is that of its file")
-    values = {"name": path.stem, **_take(table, Board, where, skip=("name", "cycles"))}
+    optional = {
+        name: kind(**_take(_subtable(table.pop(name), where, name), kind, f"{where}, [{name}]"))
+        for name, kind in _OPTIONAL.items()
+        if name in table
+    }
+    values = {
+        "name": path.stem,
+        **_take(table, Board, where, skip=("name", "cycles", *_OPTIONAL)),
+        **optional,
+    }
     values["cycles"] = CycleCosts(**_take(cycles, CycleCosts, f"{where}, [cycles]"))
     return _checked(Board(**values), where)
+
+
+def _subtable(value: Any, where: str, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: {name} is {value!r}, expected a table [{name}]")
+    return value
 
 
 def _take(table: dict[str, Any], kind: type[Any], where: str, skip: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -247,8 +317,19 @@ def _checked(board: Board, where: str) -> Board:
     for name in ("flash_bytes", "sram_bytes"):
         if getattr(board, name) > MAX_MEMORY_BYTES:
             raise UsageError(f"{where}: {name} is {getattr(board, name):,}, more than {MAX_MEMORY_BYTES:,}")
+    if board.port is not None:
+        _check_port(board.port, where)
     if board.stack_bytes >= board.sram_bytes:
         raise UsageError(
             f"{where}: {board.sram_bytes:,} bytes of SRAM do not hold the {board.stack_bytes:,} bytes kept for the stack"
         )
     return board
+
+
+def _check_port(port: Port, where: str) -> None:
+    if port.ring_bytes < 2 or port.ring_bytes & (port.ring_bytes - 1):
+        raise UsageError(f"{where}: ring_bytes is {port.ring_bytes}, expected a power of two")
+    for name in ("thread_stack_bytes", "interrupt_stack_bytes"):
+        size = getattr(port, name)
+        if size < 64 or size % 8:
+            raise UsageError(f"{where}: {name} is {size}, expected a multiple of 8, at least 64")

@@ -311,7 +311,7 @@ def test_the_stock_engine_is_silent(files):
         (["convert", "--scheme", ""], {"bucket", "compensated"}),
         (["convert", "--recipe", "uni"], {"uniform"}),
         (["simulate", "x.tflite", "--board", "nrf"], {"nrf52840"}),
-        (["boards", "mps"], {"mps2-an386", "mps3-an547"}),
+        (["boards", "mps"], {"mps2-an385", "mps2-an386", "mps2-an500", "mps3-an547"}),
     ],
 )
 def test_bash_completes(words, expected, tmp_path):

@@ -1,0 +1,52 @@
+/* What the files of a port share. Not for applications. */
+#ifndef PORT_DRIVER_H
+#define PORT_DRIVER_H
+
+#include <stdint.h>
+
+#include "port.h"
+#include "port_config.h"
+
+#define PORT_REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
+#define PORT_BIT(number) (1u << (number))
+
+/* Everything that runs in a handler lies in one section: instruction counts leave it out, so that interrupts do
+ * not disturb them. A handler therefore calls nothing but functions that have this attribute too. */
+#define PORT_HANDLER __attribute__((section(".text.port_handlers"), noinline))
+
+/* A flag of hardware that is not there, or not emulated, must not hang the board. */
+#define PORT_WAIT_LIMIT 100000u
+
+/* The serial port stays silent about milliseconds: this many between two interrupts of the clock. */
+#define PORT_TICK_MS 50u
+
+/* Provided by the chip. */
+void port_chip_init(void);
+
+/* Provided by the driver of the serial port. */
+void port_uart_init(void);
+void port_uart_send(uint8_t byte);
+void port_uart_handler(void);
+
+/* Provided by the driver of the clock. */
+void port_timer_init(void);
+void port_timer_handler(void);
+
+/* Called by the drivers. */
+void port_received(uint8_t byte);
+void port_lost(uint32_t count);
+void port_enable_interrupt(uint32_t number);
+
+static inline uint32_t port_lock(void)
+{
+    uint32_t primask;
+    __asm volatile(".syntax unified\n mrs %0, primask\n cpsid i" : "=r"(primask) : : "memory");
+    return primask;
+}
+
+static inline void port_unlock(uint32_t primask)
+{
+    __asm volatile(".syntax unified\n msr primask, %0" : : "r"(primask) : "memory");
+}
+
+#endif
