@@ -61,6 +61,26 @@ class Function:
         return f"{self.base}_get_buffer_size"
 
 
+_FUNCTIONS: dict[str, Function] = {}
+
+
+def declare(function: Function) -> Function:
+    """Make a kernel known to those that build the runtime.
+
+    Returns:
+        The same function.
+    """
+    if function.name in _FUNCTIONS:
+        raise ValueError(f"kernel {function.name} is declared twice")
+    _FUNCTIONS[function.name] = function
+    return function
+
+
+def functions() -> tuple[Function, ...]:
+    """All kernels of the C runtime, by name."""
+    return tuple(_FUNCTIONS[name] for name in sorted(_FUNCTIONS))
+
+
 @dataclass(frozen=True)
 class Argument:
     """A tensor that a kernel reads or writes: an activation, or a constant of the file.
@@ -93,7 +113,9 @@ class Call:
 
     Attributes:
         function: The kernel.
-        params: Instance of `function.params`.
+        params: Instance of `function.params`. Where it has a method `for_samples(count)`, that gives the
+            parameters for so many times the samples; it is called only where the leading dimension of everything
+            that is read and written, constants apart, is 1.
         inputs: What it reads.
         outputs: What it writes.
         filters: One per level, lowest first; empty where it takes no filter.

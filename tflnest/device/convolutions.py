@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tflnest.device.calls import Argument, Call, Function, LevelFilter
+from tflnest.device.calls import Argument, Call, Function, LevelFilter, declare
 from tflnest.device.parameters import (
     ConvParams,
     DepthwiseConvParams,
@@ -29,12 +29,19 @@ from tflnest.kernels.registry import Node
 from tflnest.nested import NestedOperator, ReadTensor
 from tflnest.nesting import Scheme
 
-CONV = Function("tflnest_conv_s8", "tflnest/tflnest_conv.h", ConvParams, has_filter=True)
-DEPTHWISE_CONV = Function(
-    "tflnest_depthwise_conv_s8", "tflnest/tflnest_depthwise_conv.h", DepthwiseConvParams, has_filter=True
+CONV = declare(Function("tflnest_conv_s8", "tflnest/tflnest_conv.h", ConvParams, has_filter=True))
+DEPTHWISE_CONV = declare(
+    Function(
+        "tflnest_depthwise_conv_s8", "tflnest/tflnest_depthwise_conv.h", DepthwiseConvParams, has_filter=True
+    )
 )
-FULLY_CONNECTED = Function(
-    "tflnest_fully_connected_s8", "tflnest/tflnest_fully_connected.h", FullyConnectedParams, has_filter=True
+FULLY_CONNECTED = declare(
+    Function(
+        "tflnest_fully_connected_s8",
+        "tflnest/tflnest_fully_connected.h",
+        FullyConnectedParams,
+        has_filter=True,
+    )
 )
 
 #: Output channels that are decoded at a time unless a planner chooses otherwise.

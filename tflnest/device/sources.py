@@ -1,0 +1,48 @@
+"""Which C sources of the runtime a set of kernels needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+RUNTIME = Path(__file__).resolve().parent.parent / "runtime"
+
+#: Public headers, included as "tflnest/NAME.h".
+INCLUDE = RUNTIME / "include"
+
+#: C sources and the headers that only they include.
+SOURCE = RUNTIME / "src"
+
+_INCLUDE_LINE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+
+
+def needed_files(headers: Iterable[str]) -> tuple[Path, ...]:
+    """The files of the runtime that implement some headers, those files' own headers included.
+
+    A header NAME.h is implemented by NAME.c where there is one.
+
+    Args:
+        headers: As they are included: "tflnest/tflnest_conv.h".
+
+    Returns:
+        Paths of headers and sources, sorted by name.
+
+    Raises:
+        FileNotFoundError: A header is not there.
+    """
+    found: set[Path] = set()
+    waiting = list(headers)
+    while waiting:
+        name = waiting.pop()
+        header = next((base / name for base in (INCLUDE, SOURCE) if (base / name).is_file()), None)
+        if header is None:
+            raise FileNotFoundError(f"the runtime has no header {name}")
+        if header in found:
+            continue
+        implementation = SOURCE / f"{header.stem}.c"
+        for path in (header, implementation):
+            if path.is_file():
+                found.add(path)
+                waiting.extend(_INCLUDE_LINE.findall(path.read_text(encoding="utf-8")))
+    return tuple(sorted(found, key=lambda path: path.name))
