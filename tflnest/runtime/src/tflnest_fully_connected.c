@@ -1,0 +1,64 @@
+#include "tflnest/tflnest_fully_connected.h"
+
+#include "tflnest_decode.h"
+#include "tflnest_geometry.h"
+#include "tflnest_tile.h"
+
+tflnest_status tflnest_fully_connected_check(const tflnest_fully_connected_params *params,
+                                             const tflnest_filter *filter)
+{
+    if (params == NULL || params->batches < 1 || params->inputs < 1 || params->outputs < 1 ||
+        params->tile_channels < 1 || params->inputs > TFLNEST_MAX_PRODUCTS ||
+        !tflnest_requantization_is_sound(&params->requantization)) {
+        return TFLNEST_ERROR_ARGUMENT;
+    }
+    if ((int64_t)params->inputs * params->outputs > INT32_MAX ||
+        (int64_t)params->batches * params->inputs > INT32_MAX ||
+        (int64_t)params->batches * params->outputs > INT32_MAX) {
+        return TFLNEST_ERROR_ARGUMENT;
+    }
+    return tflnest_filter_check(filter, (uint32_t)params->outputs);
+}
+
+/* Rows of weights per tile. */
+static uint32_t tile_rows(const tflnest_fully_connected_params *params)
+{
+    return (uint32_t)(params->tile_channels < params->outputs ? params->tile_channels : params->outputs);
+}
+
+uint32_t tflnest_fully_connected_get_buffer_size(const tflnest_fully_connected_params *params)
+{
+    const uint32_t tile = tflnest_tile_bytes(tile_rows(params), (uint32_t)params->inputs);
+    if (!TFLNEST_OPERANDS_CENTRED) {
+        return tile;
+    }
+    const uint32_t row = tflnest_operand_stride((uint32_t)params->inputs) * (uint32_t)sizeof(tflnest_operand);
+    return tile + (row + 7u) / 8u * 8u;
+}
+
+static void run_rows(const tflnest_tile *tile, const tflnest_fully_connected_params *params, const int8_t *input,
+                     int8_t *output, tflnest_operand *operands)
+{
+    const uint32_t inputs = (uint32_t)params->inputs, outputs = (uint32_t)params->outputs;
+#if TFLNEST_OPERANDS_CENTRED
+    for (uint32_t i = 0; i < (uint32_t)params->batches; i++) {
+        tflnest_operands_load(operands, input + i * inputs, inputs, params->requantization.input_zero_point);
+        tflnest_tile_multiply(tile, operands, tile->stride, 1, output + i * outputs, outputs);
+    }
+#else
+    (void)operands;
+    tflnest_tile_multiply(tile, input, inputs, (uint32_t)params->batches, output, outputs);
+#endif
+}
+
+void tflnest_fully_connected_s8(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
+                                const int8_t *input, int8_t *output, void *scratch)
+{
+    const uint32_t rows = tile_rows(params), outputs = (uint32_t)params->outputs;
+    tflnest_tile tile = tflnest_tile_place(scratch, rows, (uint32_t)params->inputs, &params->requantization);
+    tflnest_operand *operands = (void *)((uint8_t *)scratch + tflnest_tile_bytes(rows, tile.products));
+    for (uint32_t first = 0; first < outputs; first += rows) {
+        tflnest_tile_decode(&tile, filter, first, outputs - first < rows ? outputs - first : rows);
+        run_rows(&tile, params, input, output + first, operands);
+    }
+}
