@@ -35,7 +35,7 @@ setup(
         include=["tflnest", "tflnest.*", "converters", "converters.*", "firmware_sim", "firmware_sim.*"]
     ),
     package_data={
-        "tflnest": ["py.typed"],
+        "tflnest": ["py.typed", "runtime/include/tflnest/*.h", "runtime/src/*.c", "runtime/src/*.h"],
         "converters": ["py.typed", "presets/*.toml"],
         "firmware_sim": ["py.typed", "boards/*.toml", "plugins/*.c", "ports/*.[ch]", "ports/*.ld"],
     },

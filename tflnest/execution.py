@@ -66,6 +66,9 @@ class Program:
         UnsupportedError: An operator or a type is not supported, or a tensor is too large.
     """
 
+    #: Bytes of activations that a batched run keeps per operator.
+    batch_bytes = BATCH_BYTES
+
     def __init__(self, subgraph: Subgraph, prepare: PrepareOperator) -> None:
         self.subgraph = subgraph
         self.tensors: list[Tensor] = list(subgraph.tensors)
@@ -107,7 +110,7 @@ class Program:
             ),
             default=1,
         )
-        return max(BATCH_BYTES // max(largest, 1), 1)
+        return max(self.batch_bytes // max(largest, 1), 1)
 
     def initial_values(self) -> Values:
         """Constants, zeroed inputs and variables; None for what is computed."""
@@ -118,18 +121,15 @@ class Program:
                 values[tensor.index] = np.full(tensor.shape, start, tensor.dtype)
         return [*values, None]
 
-    def execute(self, values: Values) -> None:
-        """Run all operators; every tensor keeps its value.
+    def execute(self, values: Values, kept: bool = True) -> None:
+        """Run all operators on the shapes in the file.
 
         Args:
             values: As from `initial_values`, with the inputs set; filled.
+            kept: Whether every tensor keeps its value; otherwise only the outputs surely do.
         """
         for step, kernel in zip(self.steps, self._kernels, strict=True):
-            outputs = kernel.evaluate([values[index] for index in step.inputs])
-            for index, shape, output in zip(step.outputs, step.shapes, outputs, strict=True):
-                if output.shape != shape:
-                    raise self._wrong_shape(step, index, output.shape, shape)
-                values[index] = output
+            self._evaluate(step, kernel, values, step.shapes)
 
     def execute_batch(self, values: Values, samples: int) -> None:
         """Run all operators on many samples at once; only the outputs keep their values.
@@ -139,13 +139,19 @@ class Program:
             samples: Leading dimension of the inputs.
         """
         for step, kernel in zip(self.steps, self._kernels, strict=True):
-            outputs = kernel.evaluate([values[index] for index in step.inputs])
-            for index, shape, output in zip(step.outputs, step.shapes, outputs, strict=True):
-                if output.shape != (samples, *shape[1:]):
-                    raise self._wrong_shape(step, index, output.shape, (samples, *shape[1:]))
-                values[index] = output
+            self._evaluate(step, kernel, values, [(samples, *shape[1:]) for shape in step.shapes])
             for index in step.finished:
                 values[index] = None
+
+    def _evaluate(
+        self, step: Step, kernel: Kernel, values: Values, shapes: Sequence[tuple[int, ...]]
+    ) -> None:
+        """Run one operator, whose outputs must have these shapes."""
+        outputs = kernel.evaluate([values[index] for index in step.inputs])
+        for index, shape, output in zip(step.outputs, shapes, outputs, strict=True):
+            if output.shape != shape:
+                raise self._wrong_shape(step, index, output.shape, shape)
+            values[index] = output
 
     def _constant(self, index: int) -> bool:
         return index < 0 or self.tensors[index].data is not None

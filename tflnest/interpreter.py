@@ -6,7 +6,9 @@ Its interface is the one of `tf.lite.Interpreter`, with `run` for many samples a
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +21,37 @@ from tflnest.fixedpoint import Rounding
 from tflnest.graph import DTYPES, Operator, Signature, Subgraph, Tensor
 from tflnest.kernels import Kernel, Node, prepare
 from tflnest.model import Model
+from tflnest.native.engine import NativeEngine
+from tflnest.native.program import NativeProgram
 from tflnest.nested import NestedOperator, is_nested, parse
 from tflnest.pages import FilePages, PagedConstants, PageSource
 from tflnest.quantization import quantize_for
 
 #: The engines there are.
-ENGINES = ("reference",)
+ENGINES = ("reference", "native")
 
 #: Bit-width of the weights of a model that is not nested: its only level.
 FULL_BITS = 8
 
 
 class Interpreter:
-    """Runs a model with the reference kernels.
+    """Runs a model, bit by bit as TFLM's reference kernels do.
 
     Args:
         model_path: A `.tflite` file.
         model_content: The same, in memory.
         model: The same, loaded. Exactly one of the three is given.
-        engine: Which implementation; "reference" is numpy, bit-exact with TFLM's reference kernels.
+        engine: "reference" is numpy; "native" is the device's C runtime, compiled for this machine at first use,
+            and gives the same bits. Operators that the runtime lacks are computed by the reference kernels:
+            `fallbacks` names them.
         level: The level to start at; None for the highest.
-        rounding: "double" (TFLM's default) or "single" (TFLITE_SINGLE_ROUNDING).
+        rounding: "double" (TFLM's default) or "single" (TFLITE_SINGLE_ROUNDING; reference engine only).
         pages: Where the pages of a nested model come from; None for the file, which has them all.
+        threads: How many batches of samples `run` computes at the same time; of use with the native engine.
 
     Raises:
         UsageError: An argument makes no sense.
+        UnsupportedError: The native engine was asked for, and there is no C compiler.
         FormatError: The model is corrupt.
     """
 
@@ -57,12 +65,19 @@ class Interpreter:
         level: int | Mapping[str, int] | None = None,
         rounding: str | Rounding = Rounding.DOUBLE,
         pages: PageSource | None = None,
+        threads: int = 1,
     ) -> None:
         if engine not in ENGINES:
             raise UsageError(f"there is no engine {engine!r}", f"engines: {', '.join(ENGINES)}")
         if rounding not in tuple(Rounding):
             raise UsageError(f"there is no rounding {rounding!r}", f"roundings: {', '.join(Rounding)}")
+        if engine == "native" and rounding != Rounding.DOUBLE:
+            raise UsageError(f"the native engine rounds double, not {rounding}", "take the engine reference")
+        if threads < 1:
+            raise UsageError(f"{threads} threads make no sense", "give 1 or more")
         self.engine = engine
+        self.threads = threads
+        self._native = NativeEngine() if engine == "native" else None
         self.rounding = Rounding(rounding)
         self.model = _load(model_path, model_content, model)
         self._subgraph = self.model.graph.main
@@ -172,10 +187,20 @@ class Interpreter:
     def _prepare_stock(self, operator: Operator) -> Kernel:
         inputs = tuple(self._tensors[index] if index >= 0 else None for index in operator.inputs)
         outputs = tuple(self._tensors[index] for index in operator.outputs)
-        return prepare(Node(operator, inputs, outputs, self.rounding))
+        node = Node(operator, inputs, outputs, self.rounding)
+        return prepare(node) if self._native is None else self._native.stock_kernel(node, self._tensors)
 
     def _prepare_nested(self, nested: NestedOperator, level: int) -> Kernel:
-        """The stock kernel that a nested operator is at a level."""
+        """The kernel of a nested operator at a level."""
+        assert self._constants is not None
+        if self._native is not None:
+            return self._native.nested_kernel(
+                nested, self._subgraph, level, self._constants.read, lambda: self._expand(nested, level)
+            )
+        return self._expand(nested, level)
+
+    def _expand(self, nested: NestedOperator, level: int) -> Kernel:
+        """The reference kernel that a nested operator is at a level."""
         assert self._constants is not None
         form = nested.stock_form(self._subgraph, level, self._constants.read)
         activation = self._tensors[nested.operator.inputs[0]]
@@ -189,6 +214,15 @@ class Interpreter:
         self._tensors = tensors
         return self._prepare(operator, self._levels.get(operator.index, FULL_BITS))
 
+    @property
+    def fallbacks(self) -> dict[str, str]:
+        """Operators that the native engine leaves to the reference kernels, by label, with the reason."""
+        if self._native is None:
+            return {}
+        if self._program is None:
+            self.allocate_tensors()
+        return dict(self._native.fallbacks)
+
     # --------------------------------------------------------------------------------------- tensors
 
     def allocate_tensors(self) -> None:
@@ -200,7 +234,11 @@ class Interpreter:
         """
         self._require_pages(self._levels)
         self._kernels.clear()
-        program = Program(self._subgraph, self._prepare_now)
+        program = (
+            Program(self._subgraph, self._prepare_now)
+            if self._native is None
+            else NativeProgram(self._subgraph, self._prepare_now, self._native.library)
+        )
         program.prepare(self._prepare_now)
         self._values = program.initial_values()
         self._program = program
@@ -315,15 +353,18 @@ class Interpreter:
     def _run_batches(
         self, program: Program, arrays: Sequence[NDArray[Any]], count: int
     ) -> tuple[NDArray[Any], ...]:
-        batchable = program.batchable
-        step = min(program.samples_per_batch, max(count, 1)) if batchable else 1
         inputs, outputs = self._subgraph.input_tensors(), self._subgraph.output_tensors()
         results: list[NDArray[Any]] = [
             np.empty((count * tensor.shape[0], *tensor.shape[1:]) if tensor.shape else (count,), tensor.dtype)
             for tensor in outputs
         ]
         constants = program.initial_values()
-        for start in range(0, count, step):
+        batchable = program.batchable
+        step = 1
+        if batchable:
+            step = max(min(program.samples_per_batch, -(-count // self.threads)), 1)
+
+        def run_from(start: int) -> None:
             stop = min(start + step, count)
             values = list(constants)
             for tensor, array in zip(inputs, arrays, strict=True):
@@ -333,9 +374,17 @@ class Interpreter:
             if batchable:
                 program.execute_batch(values, stop - start)
             else:
-                program.execute(values)
+                program.execute(values, kept=False)
             for tensor, result in zip(outputs, results, strict=True):
                 result[start * _batch(tensor) : stop * _batch(tensor)] = values[tensor.index]
+
+        starts = range(0, count, step)
+        if self.threads > 1 and len(starts) > 1:
+            with ThreadPoolExecutor(self.threads) as pool:
+                deque(pool.map(run_from, starts), maxlen=0)
+        else:
+            for start in starts:
+                run_from(start)
         return tuple(results)
 
     # ---------------------------------------------------------------------------------------- signatures

@@ -34,7 +34,8 @@ class Function:
         inputs: Element type of each input.
         outputs: Element type of each output.
         has_filter: Whether it takes a `tflnest_filter`.
-        scratch: Bytes of scratch from parameters and variant; None where it takes none.
+        has_scratch: Whether it takes scratch memory.
+        scratch: Bytes of scratch from parameters and variant of the kernel.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Function:
     inputs: tuple[Scalar, ...] = (INT8,)
     outputs: tuple[Scalar, ...] = (INT8,)
     has_filter: bool = False
+    has_scratch: bool = False
     scratch: Callable[[Any, Core], int] | None = None
 
     @property
