@@ -203,6 +203,7 @@ def simulate(
     pages: Placement | str = Placement.FLASH,
     inputs: ArrayLike | Sequence[ArrayLike] | None = None,
     runs: int | None = None,
+    engine: str = "reference",
     progress: Progress = silent,
 ) -> Simulation:
     """Run a model on a pretend board.
@@ -216,6 +217,7 @@ def simulate(
         inputs: Samples, shape (n, ...), or one such array per input; where there are fewer than runs, they are
             used over again. None only counts memory and moves pages.
         runs: Number of inferences; None for one per sample, or enough for the schedule.
+        engine: What computes the outputs: "reference" or "native".
         progress: Told after every stretch of inferences at one level.
 
     Raises:
@@ -234,7 +236,7 @@ def simulate(
     fitter = Fitter(loaded, storage)
     for wanted in sorted({switch.level for switch in switches}):
         fitter.require(chosen, wanted, placement)
-    device = _Device(loaded, chosen, fitter, placement)
+    device = _Device(loaded, chosen, fitter, placement, engine)
     outputs = device.run(switches, count, samples, progress)
     directory = loaded.directory
     return Simulation(
@@ -333,8 +335,9 @@ def _runs(
 class _Device:
     """A board with a model on it."""
 
-    def __init__(self, model: Model, board: Board, fitter: Fitter, placement: Placement) -> None:
+    def __init__(self, model: Model, board: Board, fitter: Fitter, placement: Placement, engine: str) -> None:
         self.model = model
+        self.engine = engine
         self.board = board
         self.placement = placement
         self.plan = fitter.plan(board)
@@ -385,7 +388,7 @@ class _Device:
             if samples is not None:
                 if engine is None:
                     level = switch.level if self.pager is not None else None
-                    engine = Interpreter(model=self.model, level=level, pages=self.pager)
+                    engine = Interpreter(model=self.model, level=level, pages=self.pager, engine=self.engine)
                 elif self.pager is not None:
                     engine.set_level(switch.level)
                 results.append(engine.run(_slice(self.model, samples, self.done, end)))

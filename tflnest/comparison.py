@@ -101,7 +101,7 @@ def compare(
         first_level: Level of the first model where it is nested; None for full-bit.
         second_level: The same of the second one.
         limit: Only the first so many samples.
-        engine: "reference", "litert" or "auto"; see `Runner`.
+        engine: "reference", "native", "litert" or "auto"; see `Runner`.
         seed: For random samples.
         progress: Told how many samples are done.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Evaluation:
         engine: What ran them.
         file_bytes: Size of the model file.
         levels: One row per level, lowest first.
+        fallbacks: Operators that the native engine left to the reference kernels, by label, with the reason.
     """
 
     model: str
@@ -63,6 +64,7 @@ class Evaluation:
     engine: str
     file_bytes: int
     levels: tuple[LevelAccuracy, ...]
+    fallbacks: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -70,6 +72,7 @@ class Evaluation:
             "schema_version": JSON_SCHEMA_VERSION,
             **{name: getattr(self, name) for name in ("model", "data", "samples", "engine", "file_bytes")},
             "levels": [vars(row) for row in self.levels],
+            "fallbacks": dict(self.fallbacks),
         }
 
 
@@ -89,7 +92,7 @@ def evaluate(
         data: Samples, or a `.npz` (key `x`; labels in `y` where there are any) or `.npy` with them.
         level: A level, several, or "all". The full-bit level always runs too: agreement is with it.
         limit: Only the first so many samples.
-        engine: "reference", "litert" or "auto"; see `Runner`.
+        engine: "reference", "native", "litert" or "auto"; see `Runner`.
         progress: Told how many samples are done.
 
     Raises:
@@ -121,6 +124,7 @@ def evaluate(
         engine=runner.engine,
         file_bytes=len(loaded.to_bytes()),
         levels=tuple(rows[number] for number in wanted),
+        fallbacks=runner.fallbacks,
     )
 
 

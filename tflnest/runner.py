@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,14 @@ class Runner:
     Args:
         model: Plain or nested, int8 or float; its one input takes one sample at a time.
         level: Level of a nested model; None for the full-bit one.
-        engine: "reference", "litert", or "auto": the reference engine for integer models, stock TensorFlow
-            Lite for float ones.
+        engine: "reference", "native", "litert", or "auto": the reference engine for integer models, stock
+            TensorFlow Lite for float ones. The native engine uses all cores.
 
     Attributes:
         input: The input tensor.
         outputs: The output tensors.
         engine: The engine that was chosen.
+        fallbacks: Operators that the native engine leaves to the reference kernels, by label, with the reason.
 
     Raises:
         UsageError: No such engine or level.
@@ -67,13 +69,18 @@ class Runner:
             )
         self.engine = engine
         self._stock: Any = None
+        self.fallbacks: dict[str, str] = {}
         if engine == STOCK_ENGINE:
             stock = model if model.directory is None else materialize(model, level)
             self._stock = _stock_interpreter(stock.to_bytes())
         else:
             self._reference = Interpreter(
-                model=model, engine=engine, level=level if model.directory is not None else None
+                model=model,
+                engine=engine,
+                level=level if model.directory is not None else None,
+                threads=usable_cores() if engine == "native" else 1,
             )
+            self.fallbacks = self._reference.fallbacks
 
     def run(self, x: NDArray[Any], stage: str = "running", progress: Progress = silent) -> Outputs:
         """Run all samples.
@@ -105,6 +112,13 @@ class Runner:
             self._stock.invoke()
             rows.append([self._stock.get_tensor(target) for target in targets])
         return tuple(np.stack(group) for group in zip(*rows, strict=True))
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def single_input(model: Model) -> Tensor:

@@ -9,6 +9,8 @@ import click
 from tflnest.cli import ui
 from tflnest.comparison import Comparison, compare
 from tflnest.errors import VerificationError
+from tflnest.interpreter import ENGINES
+from tflnest.runner import STOCK_ENGINE
 
 
 @click.command("compare", short_help="Check two models for equal outputs, bit by bit.")
@@ -31,10 +33,10 @@ from tflnest.errors import VerificationError
 )
 @click.option(
     "--engine",
-    type=click.Choice(["auto", "reference", "litert"]),
+    type=click.Choice(["auto", *ENGINES, STOCK_ENGINE]),
     default="auto",
     show_default=True,
-    help="reference: bit-exact with TFLM; litert: stock TensorFlow Lite; auto: litert for float models.",
+    help=ui.ENGINE_HELP,
 )
 @click.option(
     "--seed",

@@ -11,7 +11,9 @@ from tflnest.accuracy_plot import write_accuracy_plot
 from tflnest.cli import ui
 from tflnest.evaluation import Evaluation, evaluate
 from tflnest.files import check_writable
+from tflnest.interpreter import ENGINES
 from tflnest.progress import Progress
+from tflnest.runner import STOCK_ENGINE
 from tflnest.schema import require_extra
 
 
@@ -28,10 +30,10 @@ from tflnest.schema import require_extra
 @click.option("--limit", type=int, metavar="N", help="Only the first N samples.")
 @click.option(
     "--engine",
-    type=click.Choice(["auto", "reference", "litert"]),
+    type=click.Choice(["auto", *ENGINES, STOCK_ENGINE]),
     default="auto",
     show_default=True,
-    help="reference: bit-exact with TFLM; litert: stock TensorFlow Lite; auto: litert for float models.",
+    help=ui.ENGINE_HELP,
 )
 @click.option("--plot", type=click.Path(), metavar="PNG", help="Draw accuracy against resident bytes.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the picture.")
@@ -84,6 +86,8 @@ def _named(progress: Progress, file: str) -> Progress:
 
 def _show(screen: ui.Screen, result: Evaluation) -> None:
     screen.line(f"{result.model}: {result.samples:,} samples of {result.data}, engine {result.engine}")
+    if result.fallbacks:
+        screen.line(f"computed by the reference kernels: {', '.join(result.fallbacks)}")
     screen.line()
     screen.table(
         ["level", "top-1", "agreement", "identical", "mean diff", "resident", "ms/sample"],

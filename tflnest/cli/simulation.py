@@ -9,6 +9,7 @@ import click
 from tflnest.cli import ui
 from tflnest.cli.boards import board_options, load_board
 from tflnest.files import check_writable
+from tflnest.interpreter import ENGINES
 
 if TYPE_CHECKING:
     from firmware_sim.simulation import Simulation
@@ -37,6 +38,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--runs", type=int, metavar="N", help="Number of inferences. [default: as the schedule and the data ask]"
+)
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default=ENGINES[0],
+    show_default=True,
+    help="What computes the outputs; both give the same bits.",
 )
 @click.option("--plot", type=click.Path(), metavar="PNG", help="Write the memory timeline as a picture.")
 @click.option("--trace", type=click.Path(), metavar="JSON", help="Write the report with every event.")

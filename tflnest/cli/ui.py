@@ -25,6 +25,12 @@ from tflnest.errors import ExitCode, TflnestError
 from tflnest.progress import Progress, silent
 from tflnest.version import JSON_SCHEMA_VERSION
 
+#: What the engines of `eval` and `compare` are.
+ENGINE_HELP = (
+    "reference: bit-exact with TFLM; native: the same bits from the device's C kernels, faster; "
+    "litert: stock TensorFlow Lite; auto: litert for float models, reference for others."
+)
+
 #: Work shorter than this shows no progress.
 PROGRESS_DELAY_S = 2.0
 
