@@ -19,6 +19,8 @@ TEST = [
     "pillow>=10",
     "ruff>=0.6",
     "mypy>=1.11",
+    # The second backend that nested training is tested on.
+    "jax[cpu]>=0.4.30",
     # The oracle. Only pre-releases exist, so the version is named.
     "tflite-micro==0.dev20261023182759; platform_system == 'Linux' and platform_machine == 'x86_64'",
 ]

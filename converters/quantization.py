@@ -105,17 +105,26 @@ def quantize(model: Model, data: Dataset, progress: Progress = silent) -> Quanti
         FormatError: The data does not fit the model.
     """
     fixed = fix_batch(model)
-    if len(fixed.graph.subgraphs) > 1:
-        raise UnsupportedError(
-            f"the float model has {len(fixed.graph.subgraphs)} subgraphs, and one can be quantized",
-            "convert a model without control flow, or quantize it elsewhere and start from the int8 file",
-        )
+    check_quantizable(fixed)
     subgraph = fixed.graph.main
-    for operator in subgraph.operators:
-        _check(subgraph, operator)
     ranges = collect_ranges(fixed, data, progress)
     named = {subgraph.tensors[index].name or str(index): seen for index, seen in ranges.items()}
     return quantize_with(fixed, plan_activations(subgraph, ranges), ranges=named)
+
+
+def check_quantizable(model: Model) -> None:
+    """Refuse a float model that cannot be quantized.
+
+    Raises:
+        UnsupportedError: It has an operator that can't (the message names it), or several subgraphs.
+    """
+    if len(model.graph.subgraphs) > 1:
+        raise UnsupportedError(
+            f"the float model has {len(model.graph.subgraphs)} subgraphs, and one can be quantized",
+            "convert a model without control flow, or quantize it elsewhere and start from the int8 file",
+        )
+    for operator in model.graph.main.operators:
+        _check(model.graph.main, operator)
 
 
 def quantize_with(

@@ -19,6 +19,7 @@ _HOMES = {
     "Recipe": "converters.recipe",
     "Scheme": "tflnest.nesting",
     "TflnestError": "tflnest.errors",
+    "TrainingOptions": "converters.training",
     "compare": "tflnest.comparison",
     "convert": "converters.conversion",
     "evaluate": "tflnest.evaluation",
@@ -26,6 +27,7 @@ _HOMES = {
     "load": "tflnest.model",
     "load_dataset": "tflnest.dataset",
     "materialize": "tflnest.materialization",
+    "nest_for_training": "converters.training",
     "simulate": "firmware_sim.simulation",
 }
 

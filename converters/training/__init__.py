@@ -1,0 +1,60 @@
+"""Training with nested integers, in Keras 3 on any of its backends.
+
+The network that is trained is the deployed one: the float `.tflite` graph of a model (batch normalization
+folded, activations fused), rebuilt from `keras.ops`, with every filter and activation quantized in the forward
+pass as the integer engines will quantize it at the level that runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converters.recipe import Recipe, load_recipe
+from converters.training.options import TrainingOptions
+from tflnest.dataset import Dataset, load_dataset
+from tflnest.schema import require_extra
+
+if TYPE_CHECKING:
+    from converters.training.network import NestedNetwork
+
+__all__ = ["TrainingOptions", "nest_for_training"]
+
+
+def nest_for_training(
+    model: Any,
+    recipe: str | Path | Recipe | None = None,
+    *,
+    calibration: str | Path | Dataset,
+    options: TrainingOptions | None = None,
+) -> NestedNetwork:
+    """A Keras model that trains all levels of a model together.
+
+    Compile and fit it as any Keras model; its loss adds the losses of the part-bit levels. `save_nested` writes
+    the trained model as a nested `.tflite`.
+
+        network = tflnest.nest_for_training(model, calibration="calibration.npz")
+        network.compile(keras.optimizers.Adam(1e-4), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        network.fit(x, y, epochs=10)
+        network.save_nested("nested.tflite")
+
+    Args:
+        model: A built Keras model, or a path: `.keras`, `.h5`, SavedModel folder or float `.tflite`.
+        recipe: Recipe, preset name or path of a TOML file; None for the default preset. Base widths that a
+            recipe would find by sensitivity are uniform here.
+        calibration: Samples as the model was trained on; they give the first scales of the activations.
+        options: Losses and what else is trained; None for the defaults.
+
+    Raises:
+        UsageError: The model or the recipe makes no sense for training.
+        UnsupportedError: The model has an operator that can't be trained; the message names it.
+        FormatError: The calibration data does not fit the model.
+        MissingExtraError: Keras is not installed.
+    """
+    require_extra("keras", "keras", "to train")
+    from converters.training.network import NestedNetwork
+    from converters.training.preparation import prepare_training
+
+    data = load_dataset(calibration) if isinstance(calibration, str | Path) else calibration
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    return NestedNetwork(prepare_training(model, chosen, data), options or TrainingOptions())

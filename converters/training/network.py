@@ -1,0 +1,312 @@
+"""The network that is trained: all levels of a model, on one set of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from converters.affine import weight_scales
+from converters.planning import PlannedFilter
+from converters.quantization import WEIGHTED
+from converters.training.operators import Forward, Node, forward
+from converters.training.options import TrainingOptions
+from converters.training.preparation import Preparation
+from converters.training.quantizers import activation_at_bits, filter_at_level, learned_scale
+from tflnest.errors import UsageError
+from tflnest.graph import Operator
+from tflnest.nesting import MASTER_BITS, Scheme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tflnest.model import Model
+
+#: Keeps logarithms of probabilities finite.
+_SMALLEST_PROBABILITY = 1e-7
+
+
+@dataclass(frozen=True)
+class TrainedFilter:
+    """The trained parameters of an operator with a filter.
+
+    Attributes:
+        plan: How it nests; None where it can't.
+        weights: Keras variable, real numbers, shaped like the filter.
+        initial_scale: float32, broadcast against the filter, > 0.
+        logarithm: Keras variable, shaped like `initial_scale`.
+        biases: One Keras variable per own level, shape (channels,), all of them one variable where the levels
+            share it; empty where there is no bias.
+    """
+
+    plan: PlannedFilter | None
+    weights: Any
+    initial_scale: NDArray[np.float32]
+    logarithm: Any
+    biases: tuple[Any, ...]
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Own levels."""
+        return (MASTER_BITS,) if self.nesting is None else self.nesting.levels
+
+    @property
+    def nesting(self) -> Any:
+        """How the filter nests; None where it stays flat."""
+        return None if self.plan is None else self.plan.nesting
+
+    def own_position(self, position: int) -> int:
+        """The own level that a level of the model runs, both by position."""
+        return 0 if self.plan is None or self.nesting is None else self.plan.model_levels[position]
+
+    def scales(self) -> Any:
+        """The scales now, broadcast against the filter."""
+        per_channel = int(np.prod(self.weights.shape)) // self.initial_scale.size
+        return learned_scale(self.initial_scale, self.logarithm, per_channel)
+
+    def at(self, position: int) -> tuple[Any, Any]:
+        """Filter and bias at a level of the model, by its position."""
+        own = self.own_position(position)
+        values = filter_at_level(self.weights, self.scales(), self.nesting, self.levels[own])
+        return values, self.biases[own] if self.biases else None
+
+
+@keras.saving.register_keras_serializable("tflnest")
+class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type information
+    """A model with all its levels, as a Keras model.
+
+    Called, it runs the full-bit level, or that of `at_level`. In training its loss is that of the full-bit level,
+    plus `alpha` times the losses of the part-bit levels, plus `distillation` times their divergence from the
+    full-bit level (DQT, equation 11, without its cost term).
+
+    Args:
+        preparation: Graph, scales and levels to start from.
+        options: Losses and trained parameters.
+    """
+
+    def __init__(self, preparation: Preparation, options: TrainingOptions, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.preparation = preparation
+        self.options = options
+        self._position = len(preparation.recipe.levels) - 1
+        self._filters: dict[int, TrainedFilter] = {}
+        self._activation_logarithms: dict[int, Any] = {}
+        self._program: list[tuple[Operator, Forward]] = []
+        subgraph = preparation.subgraph
+        for operator in subgraph.operators:
+            tensors = tuple(subgraph.tensors[index] if index >= 0 else None for index in operator.inputs)
+            node = Node(operator, tensors, subgraph.tensors[operator.outputs[0]])
+            self._program.append((operator, forward(node)))
+            if operator.name in WEIGHTED:
+                self._filters[operator.index] = self._new_filter(operator)
+        for group in sorted(set(preparation.activations.groups.values())):
+            if group not in preparation.activations.fixed:
+                self._activation_logarithms[group] = self.add_weight(
+                    shape=(), initializer="zeros", name=f"activation_{group}_logarithm"
+                )
+        self.built = True
+
+    # -------------------------------------------------------------------------------------- levels
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Levels of the model, lowest first."""
+        return self.preparation.recipe.levels
+
+    @property
+    def filters(self) -> Mapping[int, TrainedFilter]:
+        """Trained filters by index of the operator."""
+        return self._filters
+
+    def activation_scales(self) -> dict[int, float]:
+        """The trained scale of every activation group, as float32 numbers."""
+        return {
+            group: float(ops.convert_to_numpy(self._activation_scale(group)))
+            for group in self._activation_logarithms
+        }
+
+    @contextmanager
+    def at_level(self, level: int) -> Iterator[None]:
+        """Run another level for a while, for example in `evaluate`; compile again where a function was traced.
+
+        Raises:
+            UsageError: There is no such level.
+        """
+        if level not in self.levels:
+            raise UsageError(
+                f"the network has no level {level}", f"levels: {', '.join(map(str, self.levels))}"
+            )
+        with self._at(self.levels.index(level)):
+            yield
+
+    @contextmanager
+    def _at(self, position: int) -> Iterator[None]:
+        previous, self._position = self._position, position
+        try:
+            yield
+        finally:
+            self._position = previous
+
+    # ------------------------------------------------------------------------------------- forward
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """The output at the present level, shape (samples, ...)."""
+        subgraph = self.preparation.subgraph
+        values: dict[int, Any] = {
+            tensor.index: tensor.data for tensor in subgraph.tensors if tensor.data is not None
+        }
+        values[-1] = None
+        values[subgraph.inputs[0]] = self._quantized(subgraph.inputs[0], inputs)
+        for operator, compute in self._program:
+            arguments = [values[index] for index in operator.inputs]
+            if operator.index in self._filters:
+                place = WEIGHTED[operator.name]
+                weights, bias = self._filters[operator.index].at(self._position)
+                arguments[place.filter : place.bias + 1] = [weights, bias]
+            output = operator.outputs[0]
+            values[output] = self._quantized(output, compute(arguments))
+        return values[subgraph.outputs[0]]
+
+    def _quantized(self, index: int, values: Any) -> Any:
+        """An activation as int8 holds it; the probabilities that the model ends with stay as they are."""
+        plan = self.preparation.activations
+        subgraph = self.preparation.subgraph
+        if index not in plan.parameters or (index in subgraph.outputs and plan.groups[index] in plan.fixed):
+            return values
+        affine, group = plan.parameters[index], plan.groups[index]
+        scale = affine.scale if group in plan.fixed else self._activation_scale(group)
+        bits = self.levels[self._position] if self.options.activations else MASTER_BITS
+        return activation_at_bits(values, scale, affine.zero_point, bits)
+
+    def _activation_scale(self, group: int) -> Any:
+        plan = self.preparation.activations
+        members = [index for index, its in plan.groups.items() if its == group]
+        count = sum(self.preparation.subgraph.tensors[index].size for index in members)
+        return learned_scale(plan.parameters[members[0]].scale, self._activation_logarithms[group], count)
+
+    # ---------------------------------------------------------------------------------------- loss
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Task loss of the full-bit level; in training those of the part-bit levels are added."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if not training or y is None:
+            return loss
+        weight = self.options.level_weight(len(self.levels) - 1)
+        for position in range(len(self.levels) - 1):
+            with self._at(position):
+                predicted = self(x, training=True)
+            if weight:
+                loss = loss + weight * super().compute_loss(x, y, predicted, sample_weight, training)
+            if self.options.distillation:
+                divergence = _divergence(self._probabilities(y_pred), self._probabilities(predicted))
+                loss = loss + self.options.distillation * divergence / (len(self.levels) - 1)
+        return loss
+
+    def _probabilities(self, outputs: Any) -> Any:
+        last = self.preparation.subgraph.operators[-1].name
+        return outputs if last == "SOFTMAX" else ops.softmax(outputs, -1)
+
+    # ------------------------------------------------------------------------------- saving, export
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs; the weights are saved by Keras."""
+        return {
+            **super().get_config(),
+            "preparation": self.preparation.to_dict(),
+            "options": self.options.to_dict(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> NestedNetwork:
+        """Invert `get_config`."""
+        values = dict(config)
+        preparation = Preparation.from_dict(values.pop("preparation"))
+        options = TrainingOptions.from_dict(values.pop("options"))
+        return cls(preparation, options, **values)
+
+    def to_nested(self) -> Model:
+        """The trained model as a nested int8 model; see `converters.training.exporting`."""
+        from converters.training.exporting import export_nested
+
+        return export_nested(self)
+
+    def save_nested(self, path: str | Path, force: bool = False) -> Model:
+        """Write the trained model as a nested `.tflite`.
+
+        Args:
+            path: Where to.
+            force: Overwrite what is there.
+
+        Returns:
+            What was written.
+
+        Raises:
+            UsageError: The file exists, and `force` was not given.
+        """
+        model = self.to_nested()
+        model.save(path, force)
+        return model
+
+    # ---------------------------------------------------------------------------------- parameters
+
+    def _new_filter(self, operator: Operator) -> TrainedFilter:
+        place = WEIGHTED[operator.name]
+        tensors = self.preparation.subgraph.tensors
+        weights = np.asarray(tensors[operator.inputs[place.filter]].data, np.float32)
+        bias_index = operator.inputs[place.bias] if len(operator.inputs) > place.bias else -1
+        bias = None if bias_index < 0 else np.asarray(tensors[bias_index].data, np.float32).reshape(-1)
+        plan = self.preparation.filters.get(operator.index)
+        if plan is not None and plan.nesting is not None and plan.nesting.scheme is not Scheme.BUCKET:
+            raise UsageError(f"filter {plan.tensor.name!r}: training nests by the scheme bucket only")
+        affines = self.preparation.activations.parameters
+        scales = weight_scales(
+            weights, place.axis, bias, affines[operator.inputs[place.data]], affines[operator.outputs[0]]
+        )
+        shape = [1] * weights.ndim
+        shape[place.axis] = -1
+        initial = scales.reshape(shape)
+        name = f"operator_{operator.index}"
+        return TrainedFilter(
+            plan,
+            self._variable(weights, f"{name}_weights"),
+            initial,
+            self._variable(np.zeros_like(initial), f"{name}_logarithm"),
+            self._new_biases(
+                bias, 1 if plan is None or plan.nesting is None else len(plan.nesting.levels), name
+            ),
+        )
+
+    def _new_biases(self, bias: NDArray[np.float32] | None, levels: int, name: str) -> tuple[Any, ...]:
+        if bias is None:
+            return ()
+        if not self.options.biases_per_level:
+            return (self._variable(bias, f"{name}_bias"),) * levels
+        return tuple(self._variable(bias, f"{name}_bias_{position}") for position in range(levels))
+
+    def _variable(self, values: NDArray[np.float32], name: str) -> Any:
+        return self.add_weight(
+            shape=values.shape,
+            initializer=lambda shape, dtype=None: ops.convert_to_tensor(values, dtype),
+            name=name,
+        )
+
+
+def _divergence(teacher: Any, student: Any) -> Any:
+    """Mean Kullback-Leibler divergence of the student's probabilities from the teacher's, which do not learn."""
+    fixed = ops.stop_gradient(ops.clip(teacher, _SMALLEST_PROBABILITY, 1.0))
+    ratio = ops.log(fixed) - ops.log(ops.clip(student, _SMALLEST_PROBABILITY, 1.0))
+    return ops.mean(ops.sum(fixed * ratio, -1))
