@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import tty
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,8 @@ INSTALL = "apt-get install --no-install-recommends qemu-system-arm"
 #: Seconds until silence is an error; generous, since computers that test are busy.
 TIMEOUT_S = 10.0
 
-#: How the serial port is reached: by `read` and `write` only, a pseudo-terminal, or a TCP port of this computer.
-Uart = Literal["direct", "pty", "tcp"]
+#: How the serial port is reached: as a pseudo-terminal, or as a TCP port of this computer.
+Uart = Literal["pty", "tcp"]
 
 _CHUNK = 1 << 16
 _POLL_S = 0.05
@@ -82,7 +83,7 @@ class Emulator:
     Args:
         board: A board whose profile has a table [emulator].
         elf: The firmware.
-        uart: "direct" for `read` and `write` alone; "pty" and "tcp" also give a `url` for other programs.
+        uart: "pty" or "tcp": what `url` is, for pyserial. `read` and `write` need "pty"; use either them or the url.
         counter: Counts marked regions.
         blobs: Files that are put into memory before the start, by address.
         timeout_s: Seconds until silence is an error.
@@ -95,9 +96,9 @@ class Emulator:
     def __init__(
         self,
         board: Board,
-        elf: str | Path,
+        elf: str | Path | Image,
         *,
-        uart: Uart = "direct",
+        uart: Uart = "pty",
         counter: Counter | None = None,
         blobs: Mapping[int, str | Path] | None = None,
         timeout_s: float = TIMEOUT_S,
@@ -108,7 +109,7 @@ class Emulator:
                 "boards with one have a table [emulator] in their profile",
             )
         self.board = board
-        self.image = Image(elf)
+        self.image = elf if isinstance(elf, Image) else Image(elf)
         self.timeout_s = timeout_s
         self.url = ""
         self._machine = board.emulator.machine
@@ -234,14 +235,14 @@ class Emulator:
             _, ready, _ = select.select([], [self._channel()], [], _POLL_S)
             if ready:
                 rest = rest[os.write(self._channel(), rest[:_CHUNK]) :]
-                # Without this, input that came before the firmware enabled its receiver may wait for minutes.
-                self._command("query-status")
+                self._wake()
             elif time.monotonic() > deadline:
                 raise DeviceError(
                     f"the emulated board {self.board.name} took {len(data) - len(rest):,} of {len(data):,} bytes "
                     f"within {self.timeout_s:g} s"
                 )
-            self.check()
+            else:
+                self.check()
 
     def read(self, count: int, timeout_s: float | None = None) -> bytes:
         """Receive exactly `count` bytes.
@@ -289,7 +290,7 @@ class Emulator:
             *("-display", "none", "-monitor", "none", "-nic", "none"),
             *("-kernel", str(self.image.path), "-semihosting-config", "enable=on,target=native"),
             *("-chardev", f"socket,id=control,fd={theirs.fileno()}", "-mon", "chardev=control,mode=control"),
-            *("-chardev", self._uart_option(inherited), "-serial", "chardev:uart"),
+            *(*self._uart_arguments(inherited), "-serial", "chardev:uart"),
             *(word for item in self._blobs.items() for word in _loader(*item)),
             *([] if self._counter is None else self._counter.arguments(self.image, self._folder)),
         ]
@@ -300,38 +301,28 @@ class Emulator:
         except DeviceError:
             self._reap()
             raise DeviceError(f"{QEMU} does not start the board {self.board.name}: {self._tail()}") from None
-        if self._uart == "pty":
-            self._open_pty()
-        with contextlib.suppress(
-            DeviceError
-        ):  # short firmware may end before it is answered: `wait` says how
+        # Short firmware may end before this is answered: then `wait` says how.
+        with contextlib.suppress(DeviceError):
             self._qmp.command("cont")
 
-    def _uart_option(self, inherited: list[int]) -> str:
-        """The serial port's end in QEMU; our end is opened too, but for TCP."""
-        if self._uart == "direct":
-            ours, theirs = socket.socketpair()
-            self._exit.callback(ours.close)
-            self._exit.callback(theirs.close)
-            ours.setblocking(False)
-            inherited.append(theirs.fileno())
-            self._stream = ours.fileno()
-            return f"socket,id=uart,fd={theirs.fileno()}"
+    def _uart_arguments(self, inherited: list[int]) -> list[str]:
+        """The serial port's end in QEMU; our end is open before the board runs, but for TCP."""
         if self._uart == "tcp":
             listener = socket.create_server(("127.0.0.1", 0))
             self._exit.callback(listener.close)
             inherited.append(listener.fileno())
             self.url = f"socket://127.0.0.1:{listener.getsockname()[1]}"
-            return f"socket,id=uart,fd={listener.fileno()},server=on,wait=off"
-        return "pty,id=uart"
-
-    def _open_pty(self) -> None:
-        """Open the pty before the board runs, and keep it open: what nobody reads yet is not lost."""
-        for row in self._command("query-chardev"):
-            if row["label"] == "uart":
-                self.url = row["filename"].removeprefix("pty:")
-        self._stream = os.open(self.url, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+            return ["-chardev", f"socket,id=uart,fd={listener.fileno()},server=on,wait=off"]
+        # A pty of our own, not QEMU's: that one looks once per second whether somebody has opened it. We keep it
+        # open, so that what nobody reads yet is not lost.
+        master, self._stream = os.openpty()
         self._exit.callback(os.close, self._stream)
+        self._exit.callback(os.close, master)
+        tty.setraw(self._stream)
+        os.set_blocking(self._stream, False)
+        inherited.append(master)
+        self.url = os.ttyname(self._stream)
+        return ["-add-fd", f"fd={master},set=1", "-chardev", "pipe,id=uart,path=/dev/fdset/1"]
 
     def _launch(self, command: Sequence[str], inherited: Sequence[int]) -> None:
         try:
@@ -376,6 +367,11 @@ class Emulator:
             raise
         return answer
 
+    def _wake(self) -> None:
+        """Make QEMU look for input: what came before the firmware enabled its receiver may wait for minutes."""
+        with contextlib.suppress(DeviceError):
+            self._qmp.command("query-status")
+
     def _status(self) -> int:
         """The exit status of a process that has ended of itself."""
         code = self._running().returncode
@@ -399,7 +395,7 @@ class Emulator:
 
 def run(
     board: Board,
-    elf: str | Path,
+    elf: str | Path | Image,
     *,
     data: bytes = b"",
     counter: Counter | None = None,

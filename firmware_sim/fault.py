@@ -112,9 +112,9 @@ class Fault:
 
     def describe(self, board: Board, image: Image | None = None) -> str:
         """One line for people: what, which address, where in the source."""
-        causes = list(self.causes)
-        if self.is_stack_overflow(board) and "stack overflow" not in causes:
-            causes.insert(0, "stack overflow")
+        causes = self.causes
+        if self.is_stack_overflow(board):
+            causes = ["stack overflow"]
         if self.exception == _HARD_FAULT and self.hfsr >> _FORCED_BIT & 1:
             causes.append("while faults were off")
         text = self.name + (f": {', '.join(causes)}" if causes else "")
@@ -129,7 +129,7 @@ class Fault:
 def _beyond(address: int, board: Board) -> str:
     end = board.sram_base + board.sram_bytes
     if end <= address < end + board.sram_bytes:
-        return f" ({address - end:,} bytes beyond the SRAM's end)"
+        return f" (the SRAM ends at 0x{end:08x})"
     if board.sram_base - board.sram_bytes <= address < board.sram_base:
-        return f" ({board.sram_base - address:,} bytes below the SRAM)"
+        return f" (the SRAM begins at 0x{board.sram_base:08x})"
     return ""

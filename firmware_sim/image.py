@@ -93,7 +93,6 @@ class Image:
                     raise FormatError(f"{path}: is made for {elf.get_machine_arch()}, expected ARM")
                 self.sections = _sections(elf)
                 self.symbols = _symbols(elf)
-                self._lines = _lines(elf.get_dwarf_info()) if elf.has_dwarf_info() else []
         except FileNotFoundError:
             raise FormatError(f"{path}: no such file") from None
         except OSError as error:
@@ -141,6 +140,12 @@ class Image:
             return None
         function = self.function_at(address)
         return SourceLine(file, line, "" if function is None else function.name)
+
+    @cached_property
+    def _lines(self) -> list[tuple[int, int, str, int]]:
+        with self.path.open("rb") as stream:
+            elf = ELFFile(stream)
+            return _lines(elf.get_dwarf_info()) if elf.has_dwarf_info() else []
 
     @cached_property
     def _functions(self) -> tuple[list[int], list[Symbol]]:

@@ -210,15 +210,15 @@ uint32_t port_stack_peak(void)
 /* ----------------------------------------------------------------------------------------------------- marks */
 
 /* The emulator's plugin learns `id` from the address of the load: 4 bytes after the symbol, plus id. */
-__attribute__((naked, noinline, used, section(".text.port_handlers"))) void port_mark_start(uint32_t id)
+__attribute__((naked, noinline, used, section(".text.port_handlers"))) void port_mark_start(
+    uint32_t id __attribute__((unused)))
 {
-    (void)id;
     __asm volatile(".syntax unified\n mov r1, pc\n ldrb r0, [r1, r0]\n bx lr\n");
 }
 
-__attribute__((naked, noinline, used, section(".text.port_handlers"))) void port_mark_stop(uint32_t id)
+__attribute__((naked, noinline, used, section(".text.port_handlers"))) void port_mark_stop(
+    uint32_t id __attribute__((unused)))
 {
-    (void)id;
     __asm volatile(".syntax unified\n mov r1, pc\n ldrb r0, [r1, r0]\n bx lr\n");
 }
 
