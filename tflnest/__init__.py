@@ -21,6 +21,7 @@ _HOMES = {
     "TflnestError": "tflnest.errors",
     "TrainingOptions": "converters.training",
     "compare": "tflnest.comparison",
+    "connect": "tflnest.bridge.remote",
     "convert": "converters.conversion",
     "evaluate": "tflnest.evaluation",
     "inspect": "firmware_sim.inspection",

@@ -13,12 +13,14 @@ from pathlib import Path
 from tflnest.bridge import messages
 from tflnest.bridge.messages import ErrorCode, Layout, MessageType, Place, Table
 from tflnest.files import write_file
+from tflnest.version import __version__
 
 HEADER_PATH = Path(__file__).parents[1] / "runtime" / "include" / "tflnest" / "tflnest_protocol_messages.h"
 
 #: C names of the numbers, all behind `TFLNEST_PROTOCOL_`.
 _NUMBERS = {
     "VERSION": messages.PROTOCOL_VERSION,
+    "RUNTIME_VERSION": messages.runtime_version(__version__),
     "CRC_BYTES": messages.CRC_BYTES,
     "MIN_FRAME_BYTES": messages.MIN_FRAME_BYTES,
     "MAX_FRAME_BYTES": messages.MAX_FRAME_BYTES,
@@ -83,7 +85,6 @@ def _layouts() -> Iterator[type[Layout]]:
 
 def _define(name: str, value: int) -> str:
     return f"#define TFLNEST_{name} " + (f"0x{value:02X}u" if name.startswith("MESSAGE_") else f"{value}u")
-
 
 
 def _first_line(kind: type[object]) -> str:

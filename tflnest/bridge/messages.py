@@ -13,7 +13,6 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
-from functools import cache
 from typing import Any, Self
 
 from tflnest.errors import FormatError
@@ -155,6 +154,10 @@ def raw(size: int) -> Any:
     return field(default=b"", metadata={"format": f"{size}s"})
 
 
+#: Layouts that were asked for.
+_STRUCTURES: dict[type, struct.Struct] = {}
+
+
 @dataclass(frozen=True)
 class Layout:
     """Base of everything with a fixed layout. Reserved fields are named so, sent as 0 and not looked at."""
@@ -162,7 +165,10 @@ class Layout:
     @classmethod
     def structure(cls) -> struct.Struct:
         """The layout as a `struct.Struct`."""
-        return _structure(cls)
+        if cls not in _STRUCTURES:
+            formats = (item.metadata["format"] for item in fields(cls))
+            _STRUCTURES[cls] = struct.Struct("<" + "".join(formats))
+        return _STRUCTURES[cls]
 
     @classmethod
     def offsets(cls) -> dict[str, int]:
@@ -188,11 +194,6 @@ class Layout:
     def pack(self) -> bytes:
         """The bytes on the wire."""
         return self.structure().pack(*(getattr(self, item.name) for item in fields(self)))
-
-
-@cache
-def _structure(kind: type[Layout]) -> struct.Struct:
-    return struct.Struct("<" + "".join(item.metadata["format"] for item in fields(kind)))
 
 
 @dataclass(frozen=True)
@@ -680,7 +681,7 @@ class Message:
 
 def runtime_version(text: str) -> int:
     """The number that stands for a version such as "0.1.0"."""
-    parts = [int(part) for part in (text.split(".") + ["0", "0"])[:3]]
+    parts = [int(part) for part in (*text.split("."), "0", "0")[:3]]
     return parts[0] << 16 | parts[1] << 8 | parts[2]
 
 

@@ -113,7 +113,7 @@ typedef struct {
 /* What the state machine is given. */
 typedef struct {
     const tflnest_protocol_model *model;
-    const char *board;                   /* name, at most TFLNEST_PROTOCOL_BOARD_NAME_BYTES - 1 bytes */
+    const char *board;                   /* name; the first TFLNEST_PROTOCOL_BOARD_NAME_BYTES - 1 bytes count */
     uint8_t *frame;                      /* buffer for one frame */
     uint32_t frame_bytes;                /* TFLNEST_PROTOCOL_MIN_FRAME_BYTES to ..._MAX_FRAME_BYTES */
     uint32_t window_bytes;               /* bytes that the port buffers while a frame is handled, and that frame */

@@ -1,0 +1,283 @@
+"""Pushing pages: send what a board lacks, go on where an earlier push was cut off, run at the new level."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from tflnest.bridge.link import Link, RestartedError
+from tflnest.bridge.messages import (
+    MessageType,
+    OffsetReply,
+    PageBegin,
+    PageEnd,
+    PageRow,
+    ResidentReply,
+    SetLevel,
+    StateRow,
+    Table,
+    VerifyReply,
+)
+from tflnest.bridge.session import RefusedError
+from tflnest.container import Directory, Page, page_image
+from tflnest.errors import DoesNotFitError, UsageError, VerificationError
+from tflnest.model import Model
+
+#: Times that a board may start anew during a push without having got more bytes.
+MAX_RESTARTS = 3
+#: Seconds that the CRC-32 of a page may take.
+VERIFY_TIMEOUT_S = 60.0
+
+
+class PushKind(StrEnum):
+    """What a step of a push is."""
+
+    SKIPPED = "skipped"  #: the page is there already
+    RESUMED = "resumed"  #: the board has a part of the page already
+    DATA = "data"  #: more bytes of the page arrived
+    RESIDENT = "resident"  #: the page is complete, verified and resident
+    READY = "ready"  #: the board runs at a new level
+    RESTARTED = "restarted"  #: the board was started anew
+
+
+@dataclass(frozen=True)
+class PushStep:
+    """A step of a push.
+
+    Attributes:
+        kind: What happened.
+        page: Index of the page.
+        level: The level that the page completes.
+        done_bytes: Bytes of all pages that the board has.
+        total_bytes: Bytes of all pages that it must have.
+        payload_bytes: Bytes of pages that were sent since the push began.
+        wire_bytes: Bytes on the wire that the host sent for them.
+        seconds: Since the push began.
+    """
+
+    kind: PushKind
+    page: int
+    level: int
+    done_bytes: int
+    total_bytes: int
+    payload_bytes: int
+    wire_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PushReport:
+    """What a push did.
+
+    Attributes:
+        level: The level that it was for.
+        payload_bytes: Bytes of pages that were sent.
+        wire_bytes: Bytes on the wire that the host sent.
+        seconds: Time.
+        capacity_share: Part of what the line can carry that was payload, 0 to 1; None where nobody knows the line.
+        repeats: Times that something had to be sent again.
+        pages: Pages that were sent.
+        skipped_pages: Pages that were there already.
+        resumed_bytes: Bytes of pages in `pages` that were there already.
+        ready: Levels that became runnable, each with the payload bytes after which it did.
+    """
+
+    level: int
+    payload_bytes: int
+    wire_bytes: int
+    seconds: float
+    capacity_share: float | None
+    repeats: int
+    pages: tuple[int, ...]
+    skipped_pages: tuple[int, ...]
+    resumed_bytes: int
+    ready: tuple[tuple[int, int], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a report in JSON."""
+        ready = [{"level": level, "payload_bytes": count} for level, count in self.ready]
+        return {**asdict(self), "ready": ready}
+
+
+class Push:
+    """A push.
+
+    Args:
+        link: Leads to the board.
+        model: A nested model.
+        directory: Its directory; the board has the same identity.
+        level: The level; None for the highest.
+
+    Raises:
+        UsageError: The model has no such level.
+    """
+
+    def __init__(self, link: Link, model: Model, directory: Directory, level: int | None) -> None:
+        self.level = directory.levels[-1] if level is None else level
+        self._link = link
+        self._content = model.to_bytes()
+        self._directory = directory
+        self._needed = directory.pages[: level_position(directory.levels, self.level) + 1]
+        self._total = sum(page.size for page in self._needed)
+        self._start = link.transport.now()
+        self._sent_before = link.sent_bytes
+        self._repeats_before = link.repeats
+        self._done = self._payload = self._resumed = 0
+        self._sent_pages: list[int] = []
+        self._skipped_pages: list[int] = []
+        self._ready: list[tuple[int, int]] = []
+        self._rows: list[PageRow] = []
+        self._state = StateRow()
+
+    def steps(self) -> Iterator[PushStep]:
+        """Do it, and tell of every step."""
+        self._look()
+        before = 0
+        for page in self._needed:
+            yield from self._over_restarts(page, before)
+            before += page.size
+            if self._raise_level(page):
+                self._ready.append((page.level, self._payload))
+                yield self._step(PushKind.READY, page)
+
+    def report(self) -> PushReport:
+        """What was done until now."""
+        seconds = self._link.transport.now() - self._start
+        capacity = self._link.transport.bytes_per_second
+        return PushReport(
+            level=self.level,
+            payload_bytes=self._payload,
+            wire_bytes=self._link.sent_bytes - self._sent_before,
+            seconds=seconds,
+            capacity_share=self._payload / (seconds * capacity) if capacity and seconds > 0 else None,
+            repeats=self._link.repeats - self._repeats_before,
+            pages=tuple(self._sent_pages),
+            skipped_pages=tuple(self._skipped_pages),
+            resumed_bytes=self._resumed,
+            ready=tuple(self._ready),
+        )
+
+    def _step(self, kind: PushKind, page: Page) -> PushStep:
+        return PushStep(
+            kind,
+            page.index,
+            page.level,
+            self._done,
+            self._total,
+            self._payload,
+            self._link.sent_bytes - self._sent_before,
+            self._link.transport.now() - self._start,
+        )
+
+    def _look(self) -> None:
+        """Ask the board what it has."""
+        self._rows = self._link.read_table(Table.PAGES, PageRow)
+        self._state = self._link.read_table(Table.STATE, StateRow)[0]
+
+    def _over_restarts(self, page: Page, before: int) -> Iterator[PushStep]:
+        """Bring one page to the board, however often it starts anew meanwhile."""
+        restarts, best = 0, self._payload
+        while True:
+            try:
+                self._done = before
+                yield from self._bring(page)
+                return
+            except RestartedError:
+                restarts = restarts + 1 if self._payload == best else 0
+                best = self._payload
+                if restarts >= MAX_RESTARTS:
+                    raise
+                self._link.hello()
+                self._look()
+                yield self._step(PushKind.RESTARTED, page)
+
+    def _bring(self, page: Page) -> Iterator[PushStep]:
+        row = self._rows[page.index]
+        image = page_image(self._content, page)
+        if self._state.resident >> page.index & 1:
+            if computed_crc32(self._link, page.index) == page.crc32:
+                self._done += page.size
+                if page.index not in self._sent_pages:
+                    self._skipped_pages.append(page.index)
+                yield self._step(PushKind.SKIPPED, page)
+                return
+            self._drop_damaged(page)
+        elif row.capacity < page.size:
+            raise DoesNotFitError(
+                f"page {page.index} (level {page.level}) has {page.size:,} bytes, "
+                f"and the board has room for {row.capacity:,}",
+                "use a lower level, page something out, or make firmware with more room",
+                memory="sram",
+                needed_bytes=page.size,
+                available_bytes=row.capacity,
+            )
+        have = self._begin(page, image)
+        self._done += have
+        if have:
+            self._resumed += have
+            yield self._step(PushKind.RESUMED, page)
+        if page.index not in self._sent_pages:
+            self._sent_pages.append(page.index)
+        for reached in self._link.upload(MessageType.PAGE_DATA, image, have, page.index):
+            self._done += reached - have
+            self._payload += reached - have
+            have = reached
+            yield self._step(PushKind.DATA, page)
+        self._end(page)
+        yield self._step(PushKind.RESIDENT, page)
+
+    def _begin(self, page: Page, image: bytes) -> int:
+        """The offset at which the board takes the page: 0, or where an earlier transfer of it was cut off."""
+        state = self._state
+        arrived = state.transfer_offset
+        if (
+            state.transfer_page == page.index
+            and arrived <= page.size
+            and zlib.crc32(image[:arrived]) == state.transfer_crc32
+        ):
+            return arrived
+        payload = PageBegin(self._directory.identity).pack()
+        return OffsetReply.unpack(self._link.call(MessageType.PAGE_BEGIN, payload, page.index)).expected
+
+    def _end(self, page: Page) -> None:
+        reply = self._link.call(MessageType.PAGE_END, PageEnd(page.size, page.crc32).pack(), page.index)
+        self._state = replace(self._state, resident=ResidentReply.unpack(reply).resident)
+
+    def _drop_damaged(self, page: Page) -> None:
+        """Give up a page that is resident and damaged."""
+        try:
+            self._link.call(MessageType.PAGE_OUT, page=page.index)
+        except RefusedError as error:
+            raise VerificationError(
+                f"page {page.index} on the board is damaged, and it cannot be replaced now: {error.message}",
+                "switch to a level that does not need it, or flash the firmware again",
+            ) from None
+
+    def _raise_level(self, page: Page) -> bool:
+        """Run at the level that a page completes, unless the board runs there or higher; whether that was new."""
+        needed = (1 << (page.index + 1)) - 1
+        if self._state.resident & needed != needed or self._state.level >= page.level:
+            return False
+        self._link.call(MessageType.SET_LEVEL, SetLevel(page.level).pack())
+        self._state = replace(self._state, level=page.level)
+        return True
+
+
+def computed_crc32(link: Link, page: int) -> int:
+    """The CRC-32 that the board computes over a resident page."""
+    reply = link.call(MessageType.VERIFY, page=page, timeout=VERIFY_TIMEOUT_S)
+    return VerifyReply.unpack(reply).crc32
+
+
+def level_position(levels: Sequence[int], level: int, what: str = "the model") -> int:
+    """Position of a level among others.
+
+    Raises:
+        UsageError: It is none of them.
+    """
+    if level not in levels:
+        raise UsageError(f"{what} has no level {level}", f"levels: {', '.join(map(str, levels))}")
+    return list(levels).index(level)
