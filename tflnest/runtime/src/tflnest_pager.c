@@ -1,0 +1,356 @@
+#include "tflnest/tflnest_pager.h"
+
+#include <string.h>
+
+#include "tflnest/tflnest_crc32.h"
+
+#define PAGE_ALIGNMENT 8u
+
+static const uint8_t *content(const tflnest_page *page)
+{
+    return page->image != NULL ? page->image : page->slot;
+}
+
+static int is_intact(const tflnest_page *page)
+{
+    const uint8_t *bytes = content(page);
+
+    if (page->size == 0u) {
+        return 1;
+    }
+    return bytes != NULL && tflnest_crc32(0u, bytes, page->size) == page->crc32;
+}
+
+static int is_of(const tflnest_model *model, const uint8_t *identity)
+{
+    uint32_t differences = 0;
+
+    for (uint32_t i = 0; i < TFLNEST_MODEL_IDENTITY_BYTES; i++) {
+        differences |= (uint32_t)(identity[i] ^ model->identity[i]);
+    }
+    return differences == 0u;
+}
+
+/* Page 0 to `last`, one bit each. */
+static uint8_t pages_to(uint32_t last)
+{
+    return (uint8_t)((2u << last) - 1u);
+}
+
+static int has_page(uint32_t pages, uint32_t page)
+{
+    return (pages >> page & 1u) != 0u;
+}
+
+/* ------------------------------------------------------------------------------------------------------ checks */
+
+static int is_rising(const uint8_t *levels, uint32_t count)
+{
+    uint32_t before = 0;
+
+    if (count == 0u || count > TFLNEST_MODEL_MAX_LEVELS || levels == NULL) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (levels[i] <= before || levels[i] > 8u) {
+            return 0;
+        }
+        before = levels[i];
+    }
+    return 1;
+}
+
+static int is_sound_operator(const tflnest_model *model, const tflnest_model_operator *operator_)
+{
+    uint32_t page = 0;
+    uint32_t position = 0;
+
+    if (!is_rising(operator_->levels, operator_->level_count) || operator_->pages == NULL ||
+        operator_->model_levels == NULL) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < operator_->level_count; i++) {
+        if (operator_->pages[i] < page || operator_->pages[i] >= model->level_count) {
+            return 0;
+        }
+        page = operator_->pages[i];
+    }
+    for (uint32_t i = 0; i < model->level_count; i++) {
+        if (operator_->model_levels[i] < position || operator_->model_levels[i] >= operator_->level_count ||
+            operator_->pages[operator_->model_levels[i]] > i) {
+            return 0;
+        }
+        position = operator_->model_levels[i];
+    }
+    return 1;
+}
+
+static tflnest_status check(const tflnest_model *model)
+{
+    if (model->magic != TFLNEST_MODEL_MAGIC || model->version != TFLNEST_MODEL_VERSION ||
+        !is_rising(model->levels, model->level_count) || model->pages == NULL || model->invoke == NULL ||
+        (model->operator_count > 0u && (model->operators == NULL || model->positions == NULL))) {
+        return TFLNEST_ERROR_ARGUMENT;
+    }
+    for (uint32_t i = 0; i < model->level_count; i++) {
+        if (model->pages[i].size % PAGE_ALIGNMENT != 0u) {
+            return TFLNEST_ERROR_SIZE;
+        }
+    }
+    for (uint32_t i = 0; i < model->operator_count; i++) {
+        if (!is_sound_operator(model, &model->operators[i])) {
+            return TFLNEST_ERROR_ARGUMENT;
+        }
+    }
+    return TFLNEST_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------ levels */
+
+/* The pages that the present levels of the operators read. The base page holds what has no levels. */
+static uint8_t needed_pages(const tflnest_model *model)
+{
+    uint32_t last = 0;
+
+    for (uint32_t i = 0; i < model->operator_count; i++) {
+        const uint32_t page = model->operators[i].pages[model->positions[i]];
+        last = page > last ? page : last;
+    }
+    return pages_to(last);
+}
+
+static uint8_t pages_of_level(const tflnest_model *model, uint32_t position)
+{
+    uint32_t last = 0;
+
+    for (uint32_t i = 0; i < model->operator_count; i++) {
+        const tflnest_model_operator *operator_ = &model->operators[i];
+        const uint32_t page = operator_->pages[operator_->model_levels[position]];
+        last = page > last ? page : last;
+    }
+    return pages_to(last);
+}
+
+/* The position of a bit-width; `count` where it is not there. */
+static uint32_t find(const uint8_t *levels, uint32_t count, uint32_t level)
+{
+    uint32_t position = 0;
+
+    while (position < count && levels[position] != level) {
+        position++;
+    }
+    return position;
+}
+
+static void take_level(tflnest_pager *pager, uint32_t position)
+{
+    const tflnest_model *model = pager->model;
+
+    for (uint32_t i = 0; i < model->operator_count; i++) {
+        model->positions[i] = model->operators[i].model_levels[position];
+    }
+    pager->level = (uint8_t)position;
+    pager->is_mixed = 0;
+    pager->needed = needed_pages(model);
+}
+
+tflnest_status tflnest_pager_start(tflnest_pager *pager, const tflnest_model *model)
+{
+    const tflnest_status status = check(model);
+    uint32_t position;
+
+    memset(pager, 0, sizeof *pager);
+    pager->page = TFLNEST_PAGER_NO_PAGE;
+    if (status != TFLNEST_OK) {
+        return status;
+    }
+    for (uint32_t i = 0; i < model->level_count; i++) {
+        pager->resident |= (uint8_t)((uint32_t)is_intact(&model->pages[i]) << i);
+    }
+    if (!has_page(pager->resident, 0u)) {
+        pager->resident = 0;
+        return TFLNEST_ERROR_CRC;
+    }
+    position = model->level_count - 1u;
+    while (position > 0u && (pages_of_level(model, position) & ~(uint32_t)pager->resident) != 0u) {
+        position--;
+    }
+    pager->model = model;
+    take_level(pager, position);
+    return TFLNEST_OK;
+}
+
+uint32_t tflnest_pager_resident(const tflnest_pager *pager)
+{
+    return pager->resident;
+}
+
+uint32_t tflnest_pager_level(const tflnest_pager *pager)
+{
+    return pager->model == NULL || pager->is_mixed ? 0u : pager->model->levels[pager->level];
+}
+
+uint32_t tflnest_pager_operator_level(const tflnest_pager *pager, uint32_t row)
+{
+    const tflnest_model *model = pager->model;
+
+    return model == NULL || row >= model->operator_count ? 0u : model->operators[row].levels[model->positions[row]];
+}
+
+tflnest_status tflnest_pager_set_level(tflnest_pager *pager, uint32_t level)
+{
+    const tflnest_model *model = pager->model;
+    uint32_t position;
+
+    if (model == NULL) {
+        return TFLNEST_ERROR_ARGUMENT;
+    }
+    position = find(model->levels, model->level_count, level);
+    if (position == model->level_count) {
+        return TFLNEST_ERROR_LEVEL;
+    }
+    if ((pages_of_level(model, position) & ~(uint32_t)pager->resident) != 0u) {
+        return TFLNEST_ERROR_RESIDENT;
+    }
+    take_level(pager, position);
+    return TFLNEST_OK;
+}
+
+tflnest_status tflnest_pager_set_operator_level(tflnest_pager *pager, uint32_t row, uint32_t level)
+{
+    const tflnest_model *model = pager->model;
+    const tflnest_model_operator *operator_;
+    uint32_t position;
+
+    if (model == NULL || row >= model->operator_count) {
+        return TFLNEST_ERROR_ARGUMENT;
+    }
+    operator_ = &model->operators[row];
+    position = find(operator_->levels, operator_->level_count, level);
+    if (position == operator_->level_count) {
+        return TFLNEST_ERROR_LEVEL;
+    }
+    if ((pages_to(operator_->pages[position]) & ~(uint32_t)pager->resident) != 0u) {
+        return TFLNEST_ERROR_RESIDENT;
+    }
+    if (model->positions[row] != position) {
+        model->positions[row] = (uint8_t)position;
+        pager->is_mixed = 1;
+        pager->needed = needed_pages(model);
+    }
+    return TFLNEST_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------- pages */
+
+tflnest_status tflnest_pager_begin(tflnest_pager *pager, const uint8_t *identity, uint32_t page, uint32_t size,
+                                   uint32_t offset)
+{
+    const tflnest_model *model = pager->model;
+
+    if (model == NULL) {
+        return TFLNEST_ERROR_ARGUMENT;
+    }
+    if (!is_of(model, identity)) {
+        return TFLNEST_ERROR_IDENTITY;
+    }
+    if (page >= model->level_count || model->pages[page].slot == NULL) {
+        return TFLNEST_ERROR_PAGE;
+    }
+    if (size != model->pages[page].size || offset > size) {
+        return TFLNEST_ERROR_SIZE;
+    }
+    if (has_page(pager->resident, page)) {
+        return TFLNEST_ERROR_IN_USE;
+    }
+    pager->page = (uint8_t)page;
+    pager->offset = offset;
+    return TFLNEST_OK;
+}
+
+tflnest_status tflnest_pager_write(tflnest_pager *pager, uint32_t page, uint32_t offset, const uint8_t *bytes,
+                                   uint32_t count)
+{
+    const tflnest_page *room;
+
+    if (pager->page == TFLNEST_PAGER_NO_PAGE || page != pager->page) {
+        return TFLNEST_ERROR_PAGE;
+    }
+    if (offset != pager->offset) {
+        return TFLNEST_ERROR_ARGUMENT;
+    }
+    room = &pager->model->pages[page];
+    if (count > room->size - offset) {
+        return TFLNEST_ERROR_SIZE;
+    }
+    memcpy(room->slot + offset, bytes, count);
+    pager->offset = offset + count;
+    return TFLNEST_OK;
+}
+
+uint32_t tflnest_pager_offset(const tflnest_pager *pager)
+{
+    return pager->page == TFLNEST_PAGER_NO_PAGE ? 0u : pager->offset;
+}
+
+tflnest_status tflnest_pager_complete(tflnest_pager *pager, uint32_t page)
+{
+    const tflnest_page *room;
+
+    if (pager->page == TFLNEST_PAGER_NO_PAGE || page != pager->page) {
+        return TFLNEST_ERROR_PAGE;
+    }
+    room = &pager->model->pages[page];
+    if (pager->offset != room->size) {
+        return TFLNEST_ERROR_SIZE;
+    }
+    pager->page = TFLNEST_PAGER_NO_PAGE;
+    if (!is_intact(room)) {
+        return TFLNEST_ERROR_CRC;
+    }
+    pager->resident |= (uint8_t)(1u << page);
+    return TFLNEST_OK;
+}
+
+tflnest_status tflnest_pager_evict(tflnest_pager *pager, uint32_t page)
+{
+    const tflnest_model *model = pager->model;
+
+    if (model == NULL || page >= model->level_count || model->pages[page].slot == NULL) {
+        return TFLNEST_ERROR_PAGE;
+    }
+    if (page == pager->page) {
+        pager->page = TFLNEST_PAGER_NO_PAGE;
+        return TFLNEST_OK;
+    }
+    if (!has_page(pager->resident, page)) {
+        return TFLNEST_ERROR_RESIDENT;
+    }
+    if (has_page(pager->needed, page)) {
+        return TFLNEST_ERROR_IN_USE;
+    }
+    pager->resident &= (uint8_t)~(1u << page);
+    return TFLNEST_OK;
+}
+
+tflnest_status tflnest_pager_verify(const tflnest_pager *pager, uint32_t page)
+{
+    const tflnest_model *model = pager->model;
+
+    if (model == NULL || page >= model->level_count) {
+        return TFLNEST_ERROR_PAGE;
+    }
+    if (!has_page(pager->resident, page)) {
+        return TFLNEST_ERROR_RESIDENT;
+    }
+    return is_intact(&model->pages[page]) ? TFLNEST_OK : TFLNEST_ERROR_CRC;
+}
+
+tflnest_status tflnest_pager_invoke(tflnest_pager *pager)
+{
+    if (pager->model == NULL) {
+        return TFLNEST_ERROR_ARGUMENT;
+    }
+    pager->model->invoke(pager->model->positions);
+    return TFLNEST_OK;
+}
