@@ -12,18 +12,14 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.runtime.weight_cases import Case
+from tflnest.device.sources import needed_files
 from tflnest.device.structures import Memory
 
 RUNTIME = Path(__file__).resolve().parents[2] / "tflnest" / "runtime"
 
-SOURCES = (
-    "tflnest_conv.c",
-    "tflnest_decode.c",
-    "tflnest_depthwise_conv.c",
-    "tflnest_fully_connected.c",
-    "tflnest_geometry.c",
-    "tflnest_tile.c",
-)
+HEADERS = ("tflnest_conv.h", "tflnest_depthwise_conv.h", "tflnest_fully_connected.h")
+
+SOURCES = [path for path in needed_files(f"tflnest/{name}" for name in HEADERS) if path.suffix == ".c"]
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-Werror")
 
@@ -36,9 +32,8 @@ def build(directory: Path, *flags: str, compiler: str = "gcc") -> ctypes.CDLL:
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
     target = directory / "kernels.so"
-    sources = [str(RUNTIME / "src" / name) for name in SOURCES]
     includes = ["-I", str(RUNTIME / "include"), "-I", str(RUNTIME / "src")]
-    command = [compiler, "-std=c99", "-shared", "-fPIC", *WARNINGS, *flags, *includes, *sources]
+    command = [compiler, "-std=c99", "-shared", "-fPIC", *WARNINGS, *flags, *includes, *map(str, SOURCES)]
     subprocess.run([*command, "-o", str(target)], check=True)
     return ctypes.CDLL(str(target))
 

@@ -1,14 +1,17 @@
 #include "tflnest/tflnest_conv.h"
 
+#include <string.h>
+
 #include "tflnest_decode.h"
 #include "tflnest_geometry.h"
 #include "tflnest_tile.h"
 
-/* A convolution over one tile: pixels are gathered as rows of operands, and multiplied a block at a time. */
+/* A convolution over one tile: pixels are gathered into a block, and multiplied when it is full. */
 typedef struct {
     const tflnest_conv_params *params;
     tflnest_tile tile;
-    tflnest_operand *block; /* gathered pixels */
+    tflnest_operand *block;
+    int8_t *whole; /* where a pixel is put together first; NULL where its pieces go to the block */
     uint32_t gathered;
     uint32_t depth; /* input channels of a group */
     int8_t *output; /* of the first gathered pixel */
@@ -36,7 +39,13 @@ static int is_pointwise(const tflnest_conv_params *params)
 /* Whether pixels are copied before they are multiplied. */
 static int gathers_pixels(const tflnest_conv_params *params)
 {
-    return TFLNEST_OPERANDS_CENTRED || !is_pointwise(params);
+    return !TFLNEST_INPUT_IS_BLOCK || !is_pointwise(params);
+}
+
+/* Whether they are put together elsewhere first. */
+static int gathers_whole(const tflnest_conv_params *params)
+{
+    return !is_pointwise(params) && tflnest_block_needs_whole(group_depth(params));
 }
 
 /* Output channels per tile. */
@@ -77,32 +86,39 @@ tflnest_status tflnest_conv_check(const tflnest_conv_params *params, const tflne
 
 uint32_t tflnest_conv_get_buffer_size(const tflnest_conv_params *params)
 {
-    const uint32_t tile = tflnest_tile_bytes(tile_channels(params), products(params));
-    if (!gathers_pixels(params)) {
-        return tile;
-    }
-    const uint32_t row = tflnest_operand_stride(products(params)) * (uint32_t)sizeof(tflnest_operand);
-    return tile + (TFLNEST_PIXEL_BLOCK * row + 7u) / 8u * 8u;
+    uint32_t bytes = tflnest_tile_bytes(tile_channels(params), products(params));
+    bytes += gathers_pixels(params) ? tflnest_block_bytes(products(params)) : 0;
+    bytes += gathers_whole(params) ? (products(params) + 7u) / 8u * 8u : 0;
+    return bytes;
 }
 
 static void multiply_gathered(convolution *work)
 {
     const uint32_t stride = (uint32_t)work->params->output.channels;
-    tflnest_tile_multiply(&work->tile, work->block, work->tile.stride, work->gathered, work->output, stride);
+    tflnest_tile_multiply(&work->tile, work->block, work->gathered, work->output, stride);
     work->output += work->gathered * stride;
     work->gathered = 0;
 }
 
-/* Where the next pixel is gathered. */
-static tflnest_operand *next_pixel(convolution *work)
-{
-    return work->block + work->gathered * work->tile.stride;
-}
-
 static void end_pixel(convolution *work)
 {
-    if (++work->gathered == TFLNEST_PIXEL_BLOCK) {
+    if (work->whole != NULL) {
+        tflnest_block_load(&work->tile, work->block, work->gathered, 0, work->whole, work->tile.products);
+    }
+    if (++work->gathered == TFLNEST_BLOCK_PIXELS) {
         multiply_gathered(work);
+    }
+}
+
+/* Put activations at a position of the pixel that is being gathered; NULL for some outside the image. */
+static void put(const convolution *work, uint32_t position, const int8_t *input, uint32_t count)
+{
+    if (work->whole == NULL) {
+        tflnest_block_load(&work->tile, work->block, work->gathered, position, input, count);
+    } else if (input == NULL) {
+        memset(work->whole + position, (int)work->params->requantization.input_zero_point, count);
+    } else {
+        memcpy(work->whole + position, input, count);
     }
 }
 
@@ -111,41 +127,77 @@ static void end_pixel(convolution *work)
  * row    The row of the image at the first channel of the group, column 0.
  * column Column of the image under the first tap; may lie outside.
  */
-static void gather_row(const convolution *work, const int8_t *row, int32_t column, tflnest_operand *operands)
+static void gather_row(const convolution *work, uint32_t position, const int8_t *row, int32_t column)
 {
     const tflnest_conv_params *params = work->params;
-    const int32_t zero_point = params->requantization.input_zero_point;
     const int32_t step = params->dilation.width, channels = params->input.channels, width = params->filter.width;
     const tflnest_taps taps = tflnest_taps_inside(column, width, step, params->input.width);
-    const uint32_t inside = (uint32_t)(taps.end - taps.first), after = (uint32_t)(width - taps.end);
-    tflnest_operands_blank(operands, (uint32_t)taps.first * work->depth, zero_point);
-    operands += (uint32_t)taps.first * work->depth;
-    const int8_t *pixel = row + (taps.first == taps.end ? 0 : (column + taps.first * step) * channels);
-    if (step == 1 && params->groups == 1) {
-        tflnest_operands_load(operands, pixel, inside * work->depth, zero_point);
+    const uint32_t inside = (uint32_t)(taps.end - taps.first);
+    if (taps.first > 0) {
+        put(work, position, NULL, (uint32_t)taps.first * work->depth);
+        position += (uint32_t)taps.first * work->depth;
+    }
+    if (step == 1 && params->groups == 1 && inside > 0) {
+        put(work, position, row + (column + taps.first) * channels, inside * work->depth);
     } else {
-        for (uint32_t i = 0; i < inside; i++) {
-            tflnest_operands_load(operands + i * work->depth, pixel, work->depth, zero_point);
-            pixel += i + 1 < inside ? step * channels : 0;
+        for (int32_t i = taps.first; i < taps.end; i++) {
+            put(work, position + (uint32_t)(i - taps.first) * work->depth, row + (column + i * step) * channels,
+                work->depth);
         }
     }
-    tflnest_operands_blank(operands + inside * work->depth, after * work->depth, zero_point);
+    if (taps.end < width) {
+        put(work, position + inside * work->depth, NULL, (uint32_t)(width - taps.end) * work->depth);
+    }
 }
 
 /* Gather the window whose first tap lies at (y, x) of an image. */
-static void gather(const convolution *work, const int8_t *image, int32_t y, int32_t x, tflnest_operand *operands)
+static void gather(const convolution *work, const int8_t *image, int32_t y, int32_t x)
 {
     const tflnest_conv_params *params = work->params;
     const uint32_t taps = (uint32_t)params->filter.width * work->depth;
     const int32_t pitch = params->input.width * params->input.channels;
+    uint32_t position = 0;
     for (int32_t i = 0; i < params->filter.height; i++) {
         if (y >= 0 && y < params->input.height) {
-            gather_row(work, image + y * pitch, x, operands);
+            gather_row(work, position, image + y * pitch, x);
         } else {
-            tflnest_operands_blank(operands, taps, params->requantization.input_zero_point);
+            put(work, position, NULL, taps);
         }
-        operands += taps;
+        position += taps;
         y += params->dilation.height;
+    }
+}
+
+/* Gather a window that lies inside the image, where the taps of a row lie side by side. */
+static void gather_inside(const convolution *work, const int8_t *pixel)
+{
+    const tflnest_conv_params *params = work->params;
+    const uint32_t taps = (uint32_t)params->filter.width * work->depth;
+    const int32_t pitch = params->dilation.height * params->input.width * params->input.channels;
+    for (uint32_t position = 0; position < work->tile.products; position += taps) {
+        put(work, position, pixel, taps);
+        pixel += position + taps < work->tile.products ? pitch : 0;
+    }
+}
+
+/* One row of outputs of an image. */
+static void run_row(convolution *work, const int8_t *image, int32_t y)
+{
+    const tflnest_conv_params *params = work->params;
+    const int32_t top = y * params->stride.height - params->padding.height;
+    const int32_t bottom = top + (params->filter.height - 1) * params->dilation.height;
+    const int is_simple = params->dilation.width == 1 && params->groups == 1;
+    const int rows_inside = top >= 0 && bottom < params->input.height && is_simple;
+    const int32_t last = params->input.width - params->filter.width;
+    int32_t left = -params->padding.width;
+    for (int32_t x = 0; x < params->output.width; x++) {
+        if (rows_inside && left >= 0 && left <= last) {
+            gather_inside(work, image + (top * params->input.width + left) * params->input.channels);
+        } else {
+            gather(work, image, top, left);
+        }
+        end_pixel(work);
+        left += params->stride.width;
     }
 }
 
@@ -155,12 +207,7 @@ static void run_windows(convolution *work, const int8_t *input)
     const int32_t image = params->input.height * params->input.width * params->input.channels;
     for (int32_t n = 0; n < params->output.batches; n++) {
         for (int32_t y = 0; y < params->output.height; y++) {
-            for (int32_t x = 0; x < params->output.width; x++) {
-                const int32_t top = y * params->stride.height - params->padding.height;
-                const int32_t left = x * params->stride.width - params->padding.width;
-                gather(work, input + n * image, top, left, next_pixel(work));
-                end_pixel(work);
-            }
+            run_row(work, input + n * image, y);
         }
     }
     multiply_gathered(work);
@@ -170,15 +217,14 @@ static void run_pixels(convolution *work, const int8_t *input)
 {
     const tflnest_shape *shape = &work->params->output;
     const uint32_t pixels = (uint32_t)(shape->batches * shape->height * shape->width);
-#if TFLNEST_OPERANDS_CENTRED
+#if TFLNEST_INPUT_IS_BLOCK
+    tflnest_tile_multiply(&work->tile, input, pixels, work->output, (uint32_t)shape->channels);
+#else
     for (uint32_t i = 0; i < pixels; i++) {
-        tflnest_operands_load(next_pixel(work), input + i * work->depth, work->depth,
-                              work->params->requantization.input_zero_point);
+        put(work, 0, input + i * work->depth, work->depth);
         end_pixel(work);
     }
     multiply_gathered(work);
-#else
-    tflnest_tile_multiply(&work->tile, input, work->depth, pixels, work->output, (uint32_t)shape->channels);
 #endif
 }
 
@@ -189,17 +235,14 @@ void tflnest_conv_s8(const tflnest_conv_params *params, const tflnest_filter *fi
     const uint32_t group_channels = (uint32_t)(params->output.channels / params->groups);
     convolution work = {.params = params, .depth = group_depth(params)};
     work.tile = tflnest_tile_place(scratch, size, products(params), &params->requantization);
-    work.block = (void *)((uint8_t *)scratch + tflnest_tile_bytes(size, work.tile.products));
-    if (gathers_pixels(params)) {
-        tflnest_operands_blank(work.block, TFLNEST_PIXEL_BLOCK * work.tile.stride,
-                               params->requantization.input_zero_point);
-    }
+    uint8_t *free = (uint8_t *)scratch + tflnest_tile_bytes(size, work.tile.products);
+    work.block = (void *)free;
+    work.whole = gathers_whole(params) ? (int8_t *)free + tflnest_block_bytes(work.tile.products) : NULL;
     for (uint32_t group = 0; group < (uint32_t)params->groups; group++) {
         const uint32_t end = (group + 1) * group_channels;
         for (uint32_t first = group * group_channels; first < end; first += size) {
             tflnest_tile_decode(&work.tile, filter, first, end - first < size ? end - first : size);
             work.output = output + first;
-            work.gathered = 0;
             if (is_pointwise(params)) {
                 run_pixels(&work, input);
             } else {

@@ -100,18 +100,6 @@ static void decode(depthwise *work, const tflnest_filter *filter, uint32_t first
     work->pitch = channels;
 }
 
-static int8_t finish(const depthwise *work, uint32_t channel, int32_t acc)
-{
-    const tflnest_channel *parameters = &work->tile.parameters[channel];
-    const tflnest_requantization *requantization = work->tile.requantization;
-    const int32_t value =
-        work->tile.quick
-            ? tflnest_requantize_right(acc, parameters->multiplier, parameters->rounding, parameters->shift)
-            : tflnest_add_wrapping(tflnest_requantize(acc, parameters->multiplier, parameters->shift),
-                                   requantization->output_zero_point);
-    return (int8_t)tflnest_clamp(value, requantization->activation_min, requantization->activation_max);
-}
-
 /* --------------------------------------------------------------------------------------------- by table
  *
  * The addresses of all taps stand in a table, and what lies outside the image is read from a blank pixel. So
@@ -183,17 +171,17 @@ static void run_channels(const depthwise *work, const uintptr_t *table, uintptr_
             sum3 += x[3] * w[3];
             w += pitch;
         }
-        output[c] = finish(work, c, tflnest_add_wrapping(sum0, parameters[0].bias));
-        output[c + 1] = finish(work, c + 1, tflnest_add_wrapping(sum1, parameters[1].bias));
-        output[c + 2] = finish(work, c + 2, tflnest_add_wrapping(sum2, parameters[2].bias));
-        output[c + 3] = finish(work, c + 3, tflnest_add_wrapping(sum3, parameters[3].bias));
+        output[c] = tflnest_tile_finish(&work->tile, c, tflnest_add_wrapping(sum0, parameters[0].bias));
+        output[c + 1] = tflnest_tile_finish(&work->tile, c + 1, tflnest_add_wrapping(sum1, parameters[1].bias));
+        output[c + 2] = tflnest_tile_finish(&work->tile, c + 2, tflnest_add_wrapping(sum2, parameters[2].bias));
+        output[c + 3] = tflnest_tile_finish(&work->tile, c + 3, tflnest_add_wrapping(sum3, parameters[3].bias));
     }
     for (; c < channels; c++) {
         int32_t sum = 0;
         for (uint32_t i = 0; i < taps; i++) {
             sum += *(const int8_t *)(table[i] + base + c) * work->weights[i * pitch + c];
         }
-        output[c] = finish(work, c, tflnest_add_wrapping(sum, work->tile.parameters[c].bias));
+        output[c] = tflnest_tile_finish(&work->tile, c, tflnest_add_wrapping(sum, work->tile.parameters[c].bias));
     }
 }
 
@@ -258,7 +246,7 @@ static void run_window_row(const depthwise *work, const int8_t *image, uint32_t 
         const int32_t left = x * params->stride.width - params->padding.width;
         for (uint32_t c = 0; c < work->tile.channels; c++) {
             const int32_t sum = sum_window(work, c, image + (first + c) / multiplier, top, left);
-            output[c] = finish(work, c, tflnest_add_wrapping(sum, work->tile.parameters[c].bias));
+            output[c] = tflnest_tile_finish(&work->tile, c, tflnest_add_wrapping(sum, work->tile.parameters[c].bias));
         }
         output += params->output.channels;
     }

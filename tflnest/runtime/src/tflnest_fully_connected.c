@@ -28,26 +28,24 @@ static uint32_t tile_rows(const tflnest_fully_connected_params *params)
 
 uint32_t tflnest_fully_connected_get_buffer_size(const tflnest_fully_connected_params *params)
 {
-    const uint32_t tile = tflnest_tile_bytes(tile_rows(params), (uint32_t)params->inputs);
-    if (!TFLNEST_OPERANDS_CENTRED) {
-        return tile;
-    }
-    const uint32_t row = tflnest_operand_stride((uint32_t)params->inputs) * (uint32_t)sizeof(tflnest_operand);
-    return tile + (row + 7u) / 8u * 8u;
+    const uint32_t inputs = (uint32_t)params->inputs;
+    return tflnest_tile_bytes(tile_rows(params), inputs) + (TFLNEST_INPUT_IS_BLOCK ? 0 : tflnest_block_bytes(inputs));
 }
 
 static void run_rows(const tflnest_tile *tile, const tflnest_fully_connected_params *params, const int8_t *input,
-                     int8_t *output, tflnest_operand *operands)
+                     int8_t *output, tflnest_operand *block)
 {
     const uint32_t inputs = (uint32_t)params->inputs, outputs = (uint32_t)params->outputs;
-#if TFLNEST_OPERANDS_CENTRED
-    for (uint32_t i = 0; i < (uint32_t)params->batches; i++) {
-        tflnest_operands_load(operands, input + i * inputs, inputs, params->requantization.input_zero_point);
-        tflnest_tile_multiply(tile, operands, tile->stride, 1, output + i * outputs, outputs);
-    }
+    const uint32_t batches = (uint32_t)params->batches;
+#if TFLNEST_INPUT_IS_BLOCK
+    (void)block;
+    (void)inputs;
+    tflnest_tile_multiply(tile, input, batches, output, outputs);
 #else
-    (void)operands;
-    tflnest_tile_multiply(tile, input, inputs, (uint32_t)params->batches, output, outputs);
+    for (uint32_t i = 0; i < batches; i++) {
+        tflnest_block_load(tile, block, 0, 0, input + i * inputs, inputs);
+        tflnest_tile_multiply(tile, block, 1, output + i * outputs, outputs);
+    }
 #endif
 }
 
@@ -56,9 +54,9 @@ void tflnest_fully_connected_s8(const tflnest_fully_connected_params *params, co
 {
     const uint32_t rows = tile_rows(params), outputs = (uint32_t)params->outputs;
     tflnest_tile tile = tflnest_tile_place(scratch, rows, (uint32_t)params->inputs, &params->requantization);
-    tflnest_operand *operands = (void *)((uint8_t *)scratch + tflnest_tile_bytes(rows, tile.products));
+    tflnest_operand *block = (void *)((uint8_t *)scratch + tflnest_tile_bytes(rows, tile.products));
     for (uint32_t first = 0; first < outputs; first += rows) {
         tflnest_tile_decode(&tile, filter, first, outputs - first < rows ? outputs - first : rows);
-        run_rows(&tile, params, input, output + first, operands);
+        run_rows(&tile, params, input, output + first, block);
     }
 }

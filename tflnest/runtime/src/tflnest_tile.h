@@ -3,37 +3,36 @@
 #define TFLNEST_TILE_H
 
 #include "tflnest/tflnest_types.h"
+#include "tflnest_arithmetic.h"
+#include "tflnest_tile_dsp.h"
+#include "tflnest_tile_portable.h"
 #include "tflnest_variant.h"
 
 /* Products per output of which the sum always fits 32 bits: 65536 * 255 * 128 < 2^31. */
 #define TFLNEST_MAX_PRODUCTS 65536
 
+/* Pixels that are gathered before they are multiplied. */
+#define TFLNEST_BLOCK_PIXELS 2u
+
 /* How the sums of one output channel become outputs. */
 typedef struct {
-    int32_t bias;       /* with the zero point of the input in it, where the operands are not centred */
+    int32_t bias;       /* with the zero point of the input in it, where operands still contain it */
     int32_t multiplier; /* Q0.31 */
-    int32_t rounding;   /* added before the right shift, zero point included; quick tiles only */
-    int32_t shift;      /* to the right in quick tiles; positive = left in others */
+    int32_t rounding;   /* added before the right shift, zero point of the output included */
+    int32_t shift;      /* right shift of `tflnest_requantize_right`, 1 or more. Where that one does not hold:
+                         * 0, and `rounding` is the shift of `tflnest_requantize` */
 } tflnest_channel;
 
 /* Output channels that are computed together. */
 typedef struct {
-    tflnest_operand *weights;   /* `channels` rows of `stride` operands */
-    tflnest_channel *parameters; /* one per channel */
+    tflnest_operand *weights;
+    tflnest_channel *parameters; /* one per channel, and one more after an odd number of channels */
     uint32_t channels;
     uint32_t products; /* per output */
-    uint32_t stride;   /* `products`, filled up with zeros to a whole number of operand groups */
-    int quick;         /* whether all channels fit `tflnest_requantize_right` */
     const tflnest_requantization *requantization;
 } tflnest_tile;
 
-/* Operands that a row of so many takes. */
-static inline uint32_t tflnest_operand_stride(uint32_t products)
-{
-    return (products + TFLNEST_OPERAND_GROUP - 1) / TFLNEST_OPERAND_GROUP * TFLNEST_OPERAND_GROUP;
-}
-
-/* Bytes of the two arrays of a tile; a multiple of 8. */
+/* Bytes of an empty tile; a multiple of 8. Without products it has room for the parameters only. */
 uint32_t tflnest_tile_bytes(uint32_t channels, uint32_t products);
 
 /* Lay out an empty tile in scratch memory, aligned to 8. */
@@ -46,18 +45,49 @@ void tflnest_tile_set_channels(tflnest_tile *tile, const tflnest_filter *filter,
 /* The same, and decode their rows of weights. */
 void tflnest_tile_decode(tflnest_tile *tile, const tflnest_filter *filter, uint32_t first, uint32_t channels);
 
-/* Multiply pixels by the tile.
+/* The output of an accumulator. */
+static inline int8_t tflnest_tile_finish(const tflnest_tile *tile, uint32_t channel, int32_t acc)
+{
+    const tflnest_channel *parameters = &tile->parameters[channel];
+    const tflnest_requantization *requantization = tile->requantization;
+    int32_t value;
+    if (parameters->shift > 0) {
+        value = tflnest_requantize_right(acc, parameters->multiplier, parameters->rounding, parameters->shift);
+    } else {
+        value = tflnest_add_wrapping(tflnest_requantize(acc, parameters->multiplier, parameters->rounding),
+                                     requantization->output_zero_point);
+    }
+    return (int8_t)tflnest_clamp(value, requantization->activation_min, requantization->activation_max);
+}
+
+/* -------------------------------------------------------------------------------- what each variant defines */
+
+/* Bytes of the weights of a tile. */
+uint32_t tflnest_tile_weight_bytes(uint32_t channels, uint32_t products);
+
+/* Decode rows of weights into a tile whose parameters are set, and add what follows from them to the biases. */
+void tflnest_tile_decode_rows(tflnest_tile *tile, const tflnest_filter *filter, uint32_t first);
+
+/* Bytes of a block of pixels; a multiple of 8. */
+uint32_t tflnest_block_bytes(uint32_t products);
+
+/* Whether pixels can only be loaded into a block as a whole,
+ * because pieces of `depth` activations are no whole number of words. */
+int tflnest_block_needs_whole(uint32_t depth);
+
+/* Put activations into one pixel of a block.
  *
- * operands `pixels` rows of operands, `operand_stride` apart.
- * output   The first channel of the first pixel; pixels are `output_stride` apart.
+ * position Of the first one in the pixel.
+ * input    NULL for activations outside the image.
  */
-void tflnest_tile_multiply(const tflnest_tile *tile, const tflnest_operand *operands, uint32_t operand_stride,
-                           uint32_t pixels, int8_t *output, uint32_t output_stride);
+void tflnest_block_load(const tflnest_tile *tile, tflnest_operand *block, uint32_t pixel, uint32_t position,
+                        const int8_t *input, uint32_t count);
 
-/* Operands of `count` activations. */
-void tflnest_operands_load(tflnest_operand *operands, const int8_t *input, uint32_t count, int32_t zero_point);
-
-/* Operands of `count` activations outside the image. */
-void tflnest_operands_blank(tflnest_operand *operands, uint32_t count, int32_t zero_point);
+/* Multiply the pixels of a block by a tile.
+ *
+ * output The first channel of the first pixel; pixels are `output_stride` apart.
+ */
+void tflnest_tile_multiply(const tflnest_tile *tile, const tflnest_operand *block, uint32_t pixels, int8_t *output,
+                           uint32_t output_stride);
 
 #endif
