@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from tflnest.fixedpoint import (
     MAX_SHIFT,
+    Rounding,
     multiply_by_quantized_multiplier,
     quantize_multiplier,
     rounding_divide_by_pot,
@@ -34,6 +36,7 @@ from tflnest.kernels.checks import (
     unsupported,
     zero_point_of,
 )
+from tflnest.kernels.elementwise import Factor, Pair, PairFunction
 from tflnest.kernels.registry import Arrays, Kernel, Node, register
 
 #: Integer bits of the arguments of LOGISTIC and TANH.
@@ -237,12 +240,37 @@ def prepare_hard_swish(node: Node) -> Kernel:
     return _table_kernel(node, function)
 
 
-@register("PRELU")
-def prepare_prelu(node: Node) -> Kernel:
-    """PRELU: INT8, FLOAT32; alpha is broadcast to the input."""
+@dataclass(frozen=True)
+class CheckedPrelu:
+    """An int8 PRELU that makes sense.
+
+    Attributes:
+        pair: Input, alpha and output.
+        identity: Multiplier and shift of values that reach the zero point.
+        slope: Multiplier and shift of the product with alpha, below.
+    """
+
+    pair: Pair
+    identity: Factor
+    slope: Factor
+
+    def function(self, rounding: Rounding) -> PairFunction:
+        """The operator as a function of the stored values."""
+        zero_in, zero_alpha, zero_out = self.pair.zero_points
+
+        def function(x: NDArray[np.int64], a: NDArray[np.int64]) -> NDArray[Any]:
+            above = multiply_by_quantized_multiplier(x - zero_in, *self.identity, rounding)
+            product = (x - zero_in) * (a - zero_alpha)
+            below = multiply_by_quantized_multiplier(product, *self.slope, rounding)
+            return _clamp(np.where(x >= zero_in, above, below) + zero_out)
+
+        return function
+
+
+def _prelu_tensors(node: Node, types: tuple[str, ...]) -> Pair:
     require_arity(node, 2)
     tensor, alpha, output = input_tensor(node, 0), input_tensor(node, 1), output_tensor(node)
-    require_type(node, tensor, ("INT8", "FLOAT32"))
+    require_type(node, tensor, types)
     require_same_type(node, [tensor, alpha, output])
     require_shape(node, output, tensor.shape)
     try:
@@ -251,20 +279,36 @@ def prepare_prelu(node: Node) -> Kernel:
         raise malformed(
             node, f"alpha {list(alpha.shape)} does not fit the input {list(tensor.shape)}"
         ) from None
+    return Pair(tensor, alpha, output)
+
+
+def checked_prelu(node: Node) -> CheckedPrelu:
+    """An int8 PRELU.
+
+    Raises:
+        UnsupportedError: It is not int8, or its scales are too far apart.
+        FormatError: The operator contradicts itself.
+    """
+    pair = _prelu_tensors(node, ("INT8",))
+    tensors = (pair.first, pair.second, pair.output)
+    scales = [scale_of(node, tensor) for tensor in tensors]
+    for tensor in tensors:
+        zero_point_of(node, tensor)
+    identity = _factor(node, scales[0] / scales[2])
+    slope = _factor(node, scales[0] * scales[1] / scales[2])
+    return CheckedPrelu(pair, identity, slope)
+
+
+@register("PRELU")
+def prepare_prelu(node: Node) -> Kernel:
+    """PRELU: INT8, FLOAT32; alpha is broadcast to the input."""
+    pair = _prelu_tensors(node, ("INT8", "FLOAT32"))
+    tensor, alpha = pair.first, pair.second
     batchable = leads_with_samples(node) and (alpha.is_constant or len(alpha.shape) == len(tensor.shape))
     if tensor.type == "FLOAT32":
         return Kernel(_evaluate_float_prelu, batchable)
-    scales = [scale_of(node, item) for item in (tensor, alpha, output)]
-    zero_in, zero_alpha, zero_out = (zero_point_of(node, item) for item in (tensor, alpha, output))
-    identity = _factor(node, scales[0] / scales[2])
-    slope = _factor(node, scales[0] * scales[1] / scales[2])
-
-    def function(x: NDArray[np.int64], a: NDArray[np.int64]) -> NDArray[Any]:
-        above = multiply_by_quantized_multiplier(x - zero_in, *identity, node.rounding)
-        below = multiply_by_quantized_multiplier((x - zero_in) * (a - zero_alpha), *slope, node.rounding)
-        return _clamp(np.where(x >= zero_in, above, below) + zero_out)
-
-    return Kernel(lookup.binary(lookup.pair_table_of(function)), batchable)
+    table = lookup.pair_table_of(checked_prelu(node).function(node.rounding))
+    return Kernel(lookup.binary(table), batchable)
 
 
 def _evaluate_float_prelu(inputs: Arrays) -> tuple[NDArray[Any], ...]:

@@ -62,17 +62,28 @@ def _elementwise(node: Node, function: Callable[[NDArray[Any]], NDArray[Any]]) -
     return Kernel(evaluate, leads_with_samples(node))
 
 
-def _requantize(node: Node, tensor: Tensor, output: Tensor) -> Callable[[NDArray[Any]], NDArray[Any]]:
+def quantize_factor(node: Node, tensor: Tensor, output: Tensor) -> tuple[int, int]:
+    """Multiplier and shift from one integer quantization to another.
+
+    Raises:
+        UnsupportedError: The scales are too far apart.
+        FormatError: A scale or zero point makes no sense.
+    """
     real = scale_of(node, tensor) / scale_of(node, output)
     multiplier, shift = quantize_multiplier(real)
     if shift > MAX_SHIFT:
         raise unsupported(node, f"its scales are too far apart: a factor of {real:g} overflows 32 bits")
+    return multiplier, shift
+
+
+def _requantize(node: Node, tensor: Tensor, output: Tensor) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    factor = quantize_factor(node, tensor, output)
     zero_in, zero_out = zero_point_of(node, tensor), zero_point_of(node, output)
     info = np.iinfo(output.dtype)
 
     def function(values: NDArray[Any]) -> NDArray[Any]:
         centred = np.clip(values.astype(np.int64) - zero_in, INT32_MIN, INT32_MAX)
-        scaled = multiply_by_quantized_multiplier(centred, multiplier, shift, node.rounding)
+        scaled = multiply_by_quantized_multiplier(centred, *factor, node.rounding)
         return np.clip(scaled + zero_out, info.min, info.max).astype(output.dtype)
 
     return function

@@ -20,6 +20,7 @@ from tflnest.fixedpoint import (
     INT32_MAX,
     INT32_MIN,
     MAX_SHIFT,
+    Rounding,
     activation_range,
     multiply_by_quantized_multiplier,
     quantize_multiplier,
@@ -63,16 +64,98 @@ _INT32_RANGES = {
 PairFunction = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[Any]]
 
 
+#: Multiplier and shift of a factor between scales.
+Factor = tuple[int, int]
+
+
 @dataclass(frozen=True)
-class _Pair:
-    """The tensors of a binary operator, checked."""
+class Pair:
+    """The tensors of a binary operator that makes sense."""
 
     first: Tensor
     second: Tensor
     output: Tensor
 
+    @property
+    def zero_points(self) -> tuple[int, int, int]:
+        """Of the two inputs and of the output."""
+        return self.first.zero_point, self.second.zero_point, self.output.zero_point
 
-def _pair(node: Node, types: tuple[str, ...]) -> _Pair:
+
+@dataclass(frozen=True)
+class CheckedSum:
+    """An int8 ADD or SUB that makes sense.
+
+    Both inputs are brought to twice the larger of their scales, with `LEFT_SHIFT` bits of fraction; their sum or
+    difference is brought to the output's scale.
+
+    Attributes:
+        pair: Its tensors.
+        first: Factor of the first input; its shift is not positive, nor are the others.
+        second: Factor of the second input.
+        total: Factor of the sum.
+        sign: 1, or -1 where the second input is subtracted.
+        range: Smallest and largest output.
+    """
+
+    pair: Pair
+    first: Factor
+    second: Factor
+    total: Factor
+    sign: int
+    range: tuple[int, int]
+
+    def function(self, rounding: Rounding) -> PairFunction:
+        """The operator as a function of the stored values."""
+        points = self.pair.zero_points
+
+        def function(x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[Any]:
+            scaled_x = multiply_by_quantized_multiplier((x - points[0]) << LEFT_SHIFT, *self.first, rounding)
+            scaled_y = multiply_by_quantized_multiplier((y - points[1]) << LEFT_SHIFT, *self.second, rounding)
+            total = scaled_x + self.sign * scaled_y
+            result = multiply_by_quantized_multiplier(total, *self.total, rounding)
+            return np.clip(result + points[2], *self.range)
+
+        return function
+
+
+@dataclass(frozen=True)
+class CheckedProduct:
+    """An int8 MUL that makes sense.
+
+    Attributes:
+        pair: Its tensors.
+        factor: From the product to the output's scale.
+        range: Smallest and largest output.
+    """
+
+    pair: Pair
+    factor: Factor
+    range: tuple[int, int]
+
+    def function(self, rounding: Rounding) -> PairFunction:
+        """The operator as a function of the stored values."""
+        points = self.pair.zero_points
+
+        def function(x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[Any]:
+            product = (x - points[0]) * (y - points[1])
+            result = multiply_by_quantized_multiplier(product, *self.factor, rounding)
+            return np.clip(result + points[2], *self.range)
+
+        return function
+
+
+def checked_pair(node: Node, types: tuple[str, ...]) -> Pair:
+    """The tensors of a binary operator.
+
+    Args:
+        node: The operator.
+        types: Tensor types that it may have; all its tensors have the same.
+
+    Raises:
+        UnsupportedError: They have other types.
+        FormatError: The operator contradicts itself.
+    """
     require_arity(node, 2)
     first, second, output = input_tensor(node, 0), input_tensor(node, 1), output_tensor(node)
     require_type(node, output, types)
@@ -84,10 +167,10 @@ def _pair(node: Node, types: tuple[str, ...]) -> _Pair:
             node, f"shapes {list(first.shape)} and {list(second.shape)} cannot be broadcast to each other"
         ) from None
     require_shape(node, output, shape)
-    return _Pair(first, second, output)
+    return Pair(first, second, output)
 
 
-def _batchable(node: Node, pair: _Pair) -> bool:
+def _batchable(node: Node, pair: Pair) -> bool:
     """Samples lead if every non-constant input has all the output's dimensions."""
     rank = len(pair.output.shape)
     inputs = [tensor for tensor in (pair.first, pair.second) if not tensor.is_constant]
@@ -107,22 +190,37 @@ def _smaller_than_one(node: Node, real: float) -> tuple[int, int]:
         ) from None
 
 
-def _sum_function(node: Node, pair: _Pair, factors: tuple[float, float, float], sign: int) -> PairFunction:
-    """Both inputs are brought to a common scale, added or subtracted, and brought to the output's."""
+def checked_add(node: Node) -> CheckedSum:
+    """An int8 ADD.
+
+    Raises:
+        UnsupportedError: It is not int8, or its scales are too far apart.
+        FormatError: The operator contradicts itself.
+    """
+    pair = _int8_pair(node)
+    return _checked_sum(node, pair, _add_factors(pair), 1)
+
+
+def checked_sub(node: Node) -> CheckedSum:
+    """An int8 SUB; raises what `checked_add` does."""
+    pair = _int8_pair(node)
+    return _checked_sum(node, pair, _sub_factors(pair), -1)
+
+
+def _int8_pair(node: Node) -> Pair:
+    pair = checked_pair(node, ("INT8",))
+    for tensor in (pair.first, pair.second, pair.output):
+        scale_of(node, tensor)
+        zero_point_of(node, tensor)
+    return pair
+
+
+def _checked_sum(node: Node, pair: Pair, factors: tuple[float, float, float], sign: int) -> CheckedSum:
     first, second, total = (_smaller_than_one(node, factor) for factor in factors)
-    points = [zero_point_of(node, tensor) for tensor in (pair.first, pair.second, pair.output)]
-    low, high = _int8_range(node, pair.output)
-
-    def function(x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[Any]:
-        scaled_x = multiply_by_quantized_multiplier((x - points[0]) << LEFT_SHIFT, *first, node.rounding)
-        scaled_y = multiply_by_quantized_multiplier((y - points[1]) << LEFT_SHIFT, *second, node.rounding)
-        result = multiply_by_quantized_multiplier(scaled_x + sign * scaled_y, *total, node.rounding)
-        return np.clip(result + points[2], low, high)
-
-    return function
+    return CheckedSum(pair, first, second, total, sign, _int8_range(node, pair.output))
 
 
-def _add_factors(pair: _Pair) -> tuple[float, float, float]:
+def _add_factors(pair: Pair) -> tuple[float, float, float]:
     """In float64, from the float32 scales."""
     twice = 2 * max(pair.first.scale, pair.second.scale)
     return (
@@ -132,7 +230,7 @@ def _add_factors(pair: _Pair) -> tuple[float, float, float]:
     )
 
 
-def _sub_factors(pair: _Pair) -> tuple[float, float, float]:
+def _sub_factors(pair: Pair) -> tuple[float, float, float]:
     """In float32: TFLM computes SUB's factors in a narrower type than ADD's."""
     first, second, output = (np.float32(tensor.scale) for tensor in (pair.first, pair.second, pair.output))
     with np.errstate(all="ignore"):
@@ -141,24 +239,18 @@ def _sub_factors(pair: _Pair) -> tuple[float, float, float]:
         return float(first / twice), float(second / twice), float(total)
 
 
-def _mul_function(node: Node, pair: _Pair) -> PairFunction:
+def checked_mul(node: Node) -> CheckedProduct:
+    """An int8 MUL; raises what `checked_add` does."""
+    pair = _int8_pair(node)
     real = pair.first.scale * pair.second.scale / pair.output.scale
     multiplier, shift = quantize_multiplier(real)
     if shift > MAX_SHIFT:
         raise unsupported(node, f"its output scale is too small: a factor of {real:g} overflows 32 bits")
-    points = [zero_point_of(node, tensor) for tensor in (pair.first, pair.second, pair.output)]
-    low, high = _int8_range(node, pair.output)
-
-    def function(x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[Any]:
-        product = (x - points[0]) * (y - points[1])
-        result = multiply_by_quantized_multiplier(product, multiplier, shift, node.rounding)
-        return np.clip(result + points[2], low, high)
-
-    return function
+    return CheckedProduct(pair, (multiplier, shift), _int8_range(node, pair.output))
 
 
 def _unquantized(
-    node: Node, pair: _Pair, function: Callable[..., NDArray[Any]], clamps_int32: bool
+    node: Node, pair: Pair, function: Callable[..., NDArray[Any]], clamps_int32: bool
 ) -> Evaluate:
     activation = fused_activation(node)
     bounds: tuple[float, float] | None = _FLOAT_RANGES[activation]
@@ -175,47 +267,40 @@ def _unquantized(
     return evaluate
 
 
-def _check_scales(node: Node, pair: _Pair) -> None:
-    for tensor in (pair.first, pair.second, pair.output):
-        scale_of(node, tensor)
-
-
 @register("ADD")
 def prepare_add(node: Node) -> Kernel:
     """ADD: INT8, INT32 (whose fused activation TFLM ignores), FLOAT32."""
-    pair = _pair(node, ("INT8", "INT32", "FLOAT32"))
+    pair = checked_pair(node, ("INT8", "INT32", "FLOAT32"))
     if pair.output.type != "INT8":
         return Kernel(_unquantized(node, pair, np.add, clamps_int32=False), _batchable(node, pair))
-    _check_scales(node, pair)
-    table = lookup.pair_table_of(_sum_function(node, pair, _add_factors(pair), 1))
+    table = lookup.pair_table_of(checked_add(node).function(node.rounding))
     return Kernel(lookup.binary(table), _batchable(node, pair))
 
 
 @register("SUB")
 def prepare_sub(node: Node) -> Kernel:
     """SUB: INT8, INT32, FLOAT32."""
-    pair = _pair(node, ("INT8", "INT32", "FLOAT32"))
+    pair = checked_pair(node, ("INT8", "INT32", "FLOAT32"))
     if pair.output.type != "INT8":
         return Kernel(_unquantized(node, pair, np.subtract, clamps_int32=True), _batchable(node, pair))
-    _check_scales(node, pair)
-    table = lookup.pair_table_of(_sum_function(node, pair, _sub_factors(pair), -1))
+    table = lookup.pair_table_of(checked_sub(node).function(node.rounding))
     return Kernel(lookup.binary(table), _batchable(node, pair))
 
 
 @register("MUL")
 def prepare_mul(node: Node) -> Kernel:
     """MUL: INT8, INT32, FLOAT32."""
-    pair = _pair(node, ("INT8", "INT32", "FLOAT32"))
+    pair = checked_pair(node, ("INT8", "INT32", "FLOAT32"))
     if pair.output.type != "INT8":
         return Kernel(_unquantized(node, pair, np.multiply, clamps_int32=True), _batchable(node, pair))
-    _check_scales(node, pair)
-    return Kernel(lookup.binary(lookup.pair_table_of(_mul_function(node, pair))), _batchable(node, pair))
+    table = lookup.pair_table_of(checked_mul(node).function(node.rounding))
+    return Kernel(lookup.binary(table), _batchable(node, pair))
 
 
 def _prepare_extremum(
     node: Node, function: Callable[..., NDArray[Any]], compare: Callable[..., NDArray[Any]]
 ) -> Kernel:
-    pair = _pair(node, ("INT8", "INT16", "INT32", "INT64", "FLOAT32"))
+    pair = checked_pair(node, ("INT8", "INT16", "INT32", "INT64", "FLOAT32"))
 
     def evaluate(inputs: Arrays) -> tuple[NDArray[Any], ...]:
         first, second = inputs[0], inputs[1]

@@ -5,6 +5,7 @@ Sources: TFLM kernels/pack.cc, concatenation.cc, pad_common.cc.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,9 +48,39 @@ def _batchable(node: Node, axis: int) -> bool:
     return axis != 0 and not constant and leads_with_samples(node)
 
 
-@register("PACK")
-def prepare_pack(node: Node) -> Kernel:
-    """PACK of equal shapes along a new axis, any type."""
+@dataclass(frozen=True)
+class CheckedJoin:
+    """A PACK or CONCATENATION that makes sense: its tensors and the axis of the output, from the front."""
+
+    sources: tuple[Tensor, ...]
+    output: Tensor
+    axis: int
+
+
+@dataclass(frozen=True)
+class CheckedPad:
+    """A PAD or PADV2 that makes sense.
+
+    Attributes:
+        source: Its input.
+        output: Its output.
+        pairs: Elements before and after, for each axis.
+        value: What to pad with; None where it is that of input 2.
+    """
+
+    source: Tensor
+    output: Tensor
+    pairs: tuple[tuple[int, int], ...]
+    value: int | None
+
+
+def checked_pack(node: Node) -> CheckedJoin:
+    """A PACK of any type.
+
+    Raises:
+        UnsupportedError: The types differ.
+        FormatError: The operator contradicts itself.
+    """
     tensors, output = _tensors(node)
     shape = tensors[0].shape
     if any(tensor.shape != shape for tensor in tensors):
@@ -60,6 +91,13 @@ def prepare_pack(node: Node) -> Kernel:
         )
     axis = normal_axis(node, int(node.operator.options.get("axis", 0)), len(shape) + 1)
     require_shape(node, output, (*shape[:axis], len(tensors), *shape[axis:]))
+    return CheckedJoin(tuple(tensors), output, axis)
+
+
+@register("PACK")
+def prepare_pack(node: Node) -> Kernel:
+    """PACK of equal shapes along a new axis, any type."""
+    axis = checked_pack(node).axis
 
     def evaluate(inputs: Arrays) -> tuple[NDArray[Any], ...]:
         return (np.stack(_present(inputs), axis=axis),)
@@ -67,9 +105,13 @@ def prepare_pack(node: Node) -> Kernel:
     return Kernel(evaluate, _batchable(node, axis))
 
 
-@register("CONCATENATION")
-def prepare_concatenation(node: Node) -> Kernel:
-    """CONCATENATION, any type; int8 inputs must have the output's scale and zero point, as in TFLM."""
+def checked_concatenation(node: Node) -> CheckedJoin:
+    """A CONCATENATION of any type.
+
+    Raises:
+        UnsupportedError: It has an activation, or would have to rescale.
+        FormatError: The operator contradicts itself.
+    """
     tensors, output = _tensors(node)
     if fused_activation(node) != "NONE":
         raise unsupported(node, f"fused activation {fused_activation(node)}")
@@ -85,6 +127,13 @@ def prepare_concatenation(node: Node) -> Kernel:
             raise unsupported(node, f"tensor {tensor.label} has another scale or zero point than the output")
     total = sum(tensor.shape[axis] for tensor in tensors)
     require_shape(node, output, (*output.shape[:axis], total, *output.shape[axis + 1 :]))
+    return CheckedJoin(tuple(tensors), output, axis)
+
+
+@register("CONCATENATION")
+def prepare_concatenation(node: Node) -> Kernel:
+    """CONCATENATION, any type; int8 inputs must have the output's scale and zero point, as in TFLM."""
+    axis = checked_concatenation(node).axis
 
     def evaluate(inputs: Arrays) -> tuple[NDArray[Any], ...]:
         return (np.concatenate(_present(inputs), axis=axis),)
@@ -96,20 +145,20 @@ def _present(inputs: Arrays) -> list[NDArray[Any]]:
     return [values for values in inputs if values is not None]
 
 
-def _paddings(node: Node, tensor: Tensor, output: Tensor) -> list[tuple[int, int]]:
+def _paddings(node: Node, tensor: Tensor, output: Tensor) -> tuple[tuple[int, int], ...]:
     rank = len(tensor.shape)
     if not 1 <= rank <= MAX_PAD_RANK:
         raise unsupported(node, f"{rank} dimensions, 1 to {MAX_PAD_RANK} supported")
     flat = constant_integers(node, 1, "paddings", ("INT32", "INT64"))
     if len(flat) != 2 * rank or min(flat) < 0:
         raise malformed(node, f"paddings {list(flat)} do not fit shape {list(tensor.shape)}")
-    pairs = list(zip(flat[::2], flat[1::2], strict=True))
+    pairs = tuple(zip(flat[::2], flat[1::2], strict=True))
     shape = [size + before + after for size, (before, after) in zip(tensor.shape, pairs, strict=True)]
     require_shape(node, output, shape)
     return pairs
 
 
-def _padding(pairs: list[tuple[int, int]], value: int | None, value_position: int) -> Evaluate:
+def _padding(pairs: tuple[tuple[int, int], ...], value: int | None, value_position: int) -> Evaluate:
     """Evaluation that pads with a constant, or with the value of an input."""
     inside = tuple(slice(before, -after if after else None) for before, after in pairs[1:])
     (before, after) = pairs[0]
@@ -131,10 +180,13 @@ def _padding(pairs: list[tuple[int, int]], value: int | None, value_position: in
     return evaluate
 
 
-@register("PAD")
-@register("PADV2")
-def prepare_pad(node: Node) -> Kernel:
-    """PAD with the output's zero point, PADV2 with a given value; any type."""
+def checked_pad(node: Node) -> CheckedPad:
+    """A PAD or PADV2 of any type.
+
+    Raises:
+        UnsupportedError: It would have to rescale, or has too many dimensions.
+        FormatError: The operator contradicts itself.
+    """
     require_arity(node, range(2, 4))
     tensor, output = input_tensor(node, 0), output_tensor(node)
     require_same_type(node, [tensor, output])
@@ -152,5 +204,15 @@ def prepare_pad(node: Node) -> Kernel:
         ):
             raise unsupported(node, "the value to pad with has another scale or zero point than the output")
         value = None
-    samples = [tensor.shape[:1], output.shape[:1]] == [(1,), (1,)] and pairs[0] == (0, 0)
-    return Kernel(_padding(pairs, value, 2), samples and (given is None or given.is_constant))
+    return CheckedPad(tensor, output, pairs, value)
+
+
+@register("PAD")
+@register("PADV2")
+def prepare_pad(node: Node) -> Kernel:
+    """PAD with the output's zero point, PADV2 with a given value; any type."""
+    checked = checked_pad(node)
+    shapes = [checked.source.shape[:1], checked.output.shape[:1]]
+    samples = shapes == [(1,), (1,)] and checked.pairs[0] == (0, 0)
+    fixed = checked.value is not None or input_tensor(node, 2).is_constant
+    return Kernel(_padding(checked.pairs, checked.value, 2), samples and fixed)

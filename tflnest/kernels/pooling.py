@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tflnest.fixedpoint import activation_range
+from tflnest.graph import Tensor
 from tflnest.kernels.checks import (
     fused_activation,
     input_tensor,
@@ -36,16 +37,33 @@ SCALE_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
-class _Pool:
-    """A checked pooling operator: its window, the clamp of its output, whether samples lead."""
+class CheckedPool:
+    """A pooling operator that makes sense.
 
+    Attributes:
+        source: Its input.
+        output: Its output.
+        window: Placement of the window.
+        low: Smallest output.
+        high: Largest output.
+        batchable: Whether samples lead.
+    """
+
+    source: Tensor
+    output: Tensor
     window: Window
     low: int
     high: int
     batchable: bool
 
 
-def _read(node: Node) -> _Pool:
+def checked_pool(node: Node) -> CheckedPool:
+    """An int8 AVERAGE_POOL_2D or MAX_POOL_2D.
+
+    Raises:
+        UnsupportedError: It is not int8, or rescales.
+        FormatError: The operator contradicts itself.
+    """
     require_arity(node, 1)
     tensor, output = input_tensor(node, 0), output_tensor(node)
     require_type(node, tensor, ("INT8",))
@@ -64,7 +82,7 @@ def _read(node: Node) -> _Pool:
     if difference > SCALE_TOLERANCE or zero_point_of(node, tensor) != zero_point_of(node, output):
         raise unsupported(node, "input and output must have the same scale and zero point")
     low, high = activation_range(fused_activation(node), output.scale, output.zero_point)
-    return _Pool(window, low, high, leads_with_samples(node))
+    return CheckedPool(tensor, output, window, low, high, leads_with_samples(node))
 
 
 def _combine_windows(
@@ -111,7 +129,7 @@ def _counts(window: Window) -> NDArray[Any]:
 @register("AVERAGE_POOL_2D")
 def prepare_average_pool(node: Node) -> Kernel:
     """AVERAGE_POOL_2D: INT8; padding does not count, halves are rounded away from zero."""
-    pool = _read(node)
+    pool = checked_pool(node)
     counts: Any = _counts(pool.window)
     if np.all(counts == counts.flat[0]):
         counts = counts.flat[0]
@@ -133,7 +151,7 @@ def prepare_average_pool(node: Node) -> Kernel:
 @register("MAX_POOL_2D")
 def prepare_max_pool(node: Node) -> Kernel:
     """MAX_POOL_2D: INT8."""
-    pool = _read(node)
+    pool = checked_pool(node)
     window, _ = pool.window.cropped()
 
     def evaluate(inputs: Arrays) -> tuple[NDArray[Any], ...]:

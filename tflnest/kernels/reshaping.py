@@ -5,6 +5,7 @@ Sources: TFLM kernels/reshape_common.cc, squeeze.cc, expand_dims.cc, shape.cc, t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -101,15 +102,35 @@ def prepare_shape(node: Node) -> Kernel:
     return Kernel(lambda _: (shape,), False)
 
 
-@register("TRANSPOSE")
-def prepare_transpose(node: Node) -> Kernel:
-    """TRANSPOSE by a constant permutation."""
+@dataclass(frozen=True)
+class CheckedTranspose:
+    """A TRANSPOSE that makes sense: its tensors and the axis of the input for each of the output."""
+
+    source: Tensor
+    output: Tensor
+    permutation: tuple[int, ...]
+
+
+def checked_transpose(node: Node) -> CheckedTranspose:
+    """A TRANSPOSE of any type.
+
+    Raises:
+        UnsupportedError: The permutation is not a constant.
+        FormatError: The operator contradicts itself.
+    """
     require_arity(node, 2)
     tensor, output = _tensors(node)
     permutation = constant_integers(node, 1, "permutation")
     if sorted(permutation) != list(range(len(tensor.shape))):
         raise malformed(node, f"{list(permutation)} is not a permutation of {len(tensor.shape)} dimensions")
     require_shape(node, output, [tensor.shape[axis] for axis in permutation])
+    return CheckedTranspose(tensor, output, permutation)
+
+
+@register("TRANSPOSE")
+def prepare_transpose(node: Node) -> Kernel:
+    """TRANSPOSE by a constant permutation."""
+    permutation = checked_transpose(node).permutation
 
     def evaluate(inputs: Arrays) -> tuple[NDArray[Any], ...]:
         values = inputs[0]

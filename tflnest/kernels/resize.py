@@ -5,6 +5,7 @@ Sources: TFLM reference/resize_bilinear.h (integer form), reference/resize_neare
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,23 @@ FRACTION_BITS = 10
 MAX_SIZE = 1 << 20
 
 
-def _read(node: Node, types: tuple[str, ...]) -> tuple[Tensor, tuple[int, int], bool, bool]:
-    """Input, output size, align_corners, half_pixel_centers."""
+@dataclass(frozen=True)
+class CheckedResize:
+    """A resize that makes sense: its tensors, align_corners and half_pixel_centers."""
+
+    source: Tensor
+    output: Tensor
+    align: bool
+    half_pixel: bool
+
+
+def checked_resize(node: Node, types: tuple[str, ...]) -> CheckedResize:
+    """A resize of images of some types.
+
+    Raises:
+        UnsupportedError: The types are others.
+        FormatError: The operator contradicts itself.
+    """
     require_arity(node, 2)
     tensor, output = input_tensor(node, 0), output_tensor(node)
     require_type(node, tensor, types)
@@ -47,19 +63,42 @@ def _read(node: Node, types: tuple[str, ...]) -> tuple[Tensor, tuple[int, int], 
     require_shape(node, output, (tensor.shape[0], *size, tensor.shape[3]))
     options = node.operator.options
     align = bool(options.get("align_corners", False))
-    return tensor, (size[0], size[1]), align, bool(options.get("half_pixel_centers", False))
+    return CheckedResize(tensor, output, align, bool(options.get("half_pixel_centers", False)))
 
 
-def _positions(source: int, target: int, align: bool, half_pixel: bool) -> tuple[NDArray[Any], ...]:
-    """For every output index: the two source indices and the weight of the second, in 1,024ths."""
+def checked_resize_bilinear(node: Node) -> CheckedResize:
+    """An int8 RESIZE_BILINEAR; raises what `checked_resize` does."""
+    checked = checked_resize(node, ("INT8",))
+    if checked.align and checked.half_pixel:
+        raise unsupported(node, "align_corners together with half_pixel_centers")
+    return checked
+
+
+def position_steps(source: int, target: int, align: bool, half_pixel: bool) -> tuple[int, int]:
+    """Where output pixels lie on the input: at index * scale + offset, in 1,024ths of a pixel.
+
+    Args:
+        source: Length of the axis in the input.
+        target: In the output.
+        align: Whether the centres of the corner pixels coincide.
+        half_pixel: Whether pixels are taken at their centres.
+
+    Returns:
+        (scale, offset).
+    """
     one = 1 << FRACTION_BITS
     if align and target > 1:
         scale = (one * (source - 1) + (target - 1) // 2) // (target - 1)
     else:
         scale = (one * source + target // 2) // target
-    position = np.arange(target, dtype=np.int64) * scale
-    if half_pixel:
-        position += scale // 2 - one // 2
+    return scale, scale // 2 - one // 2 if half_pixel else 0
+
+
+def _positions(source: int, target: int, align: bool, half_pixel: bool) -> tuple[NDArray[Any], ...]:
+    """For every output index: the two source indices and the weight of the second, in 1,024ths."""
+    one = 1 << FRACTION_BITS
+    scale, offset = position_steps(source, target, align, half_pixel)
+    position = np.arange(target, dtype=np.int64) * scale + offset
     first = np.clip(position >> FRACTION_BITS, 0, source - 1)
     second = np.clip((position + one - 1) >> FRACTION_BITS, 0, source - 1)
     return first, second, (position - first * one).astype(np.int32)
@@ -68,11 +107,10 @@ def _positions(source: int, target: int, align: bool, half_pixel: bool) -> tuple
 @register("RESIZE_BILINEAR")
 def prepare_resize_bilinear(node: Node) -> Kernel:
     """RESIZE_BILINEAR: INT8 with 10-bit weights."""
-    tensor, size, align, half_pixel = _read(node, ("INT8",))
-    if align and half_pixel:
-        raise unsupported(node, "align_corners together with half_pixel_centers")
-    top, bottom, down = _positions(tensor.shape[1], size[0], align, half_pixel)
-    left, right, across = _positions(tensor.shape[2], size[1], align, half_pixel)
+    checked = checked_resize_bilinear(node)
+    tensor, size = checked.source, checked.output.shape[1:3]
+    top, bottom, down = _positions(tensor.shape[1], size[0], checked.align, checked.half_pixel)
+    left, right, across = _positions(tensor.shape[2], size[1], checked.align, checked.half_pixel)
     down, across = down[:, None, None], across[:, None]
     one = np.int32(1 << FRACTION_BITS)
     half = np.int32(1 << (2 * FRACTION_BITS - 1))
@@ -90,8 +128,8 @@ def prepare_resize_bilinear(node: Node) -> Kernel:
     return Kernel(evaluate, leads_with_samples(node))
 
 
-def _nearest(source: int, target: int, align: bool, half_pixel: bool) -> NDArray[np.intp]:
-    """Source index for every output index, in float32 as TFLM computes it."""
+def nearest_indices(source: int, target: int, align: bool, half_pixel: bool) -> NDArray[np.intp]:
+    """Source index for every output index, in float32 as TFLM computes it; arguments as `position_steps`."""
     if align and target > 1:
         scale = np.float32(source - 1) / np.float32(target - 1)
     else:
@@ -106,9 +144,10 @@ def _nearest(source: int, target: int, align: bool, half_pixel: bool) -> NDArray
 @register("RESIZE_NEAREST_NEIGHBOR")
 def prepare_resize_nearest_neighbor(node: Node) -> Kernel:
     """RESIZE_NEAREST_NEIGHBOR: INT8, INT16, FLOAT32."""
-    tensor, size, align, half_pixel = _read(node, ("INT8", "INT16", "FLOAT32"))
-    rows = _nearest(tensor.shape[1], size[0], align, half_pixel)
-    columns = _nearest(tensor.shape[2], size[1], align, half_pixel)
+    checked = checked_resize(node, ("INT8", "INT16", "FLOAT32"))
+    tensor, size = checked.source, checked.output.shape[1:3]
+    rows = nearest_indices(tensor.shape[1], size[0], checked.align, checked.half_pixel)
+    columns = nearest_indices(tensor.shape[2], size[1], checked.align, checked.half_pixel)
 
     def evaluate(inputs: Arrays) -> tuple[NDArray[Any], ...]:
         values = inputs[0]

@@ -7,6 +7,7 @@ internal/strided_slice_logic.h.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,21 @@ from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node, register
 MAX_STRIDED_RANK, MAX_SLICE_RANK = 4, 5
 
 Index = tuple[slice | int, ...]
+
+
+@dataclass(frozen=True)
+class CheckedParts:
+    """An operator that makes sense, and each of whose outputs is a part of one input.
+
+    Attributes:
+        source: The input.
+        outputs: Its outputs.
+        indices: What each output takes of the input.
+    """
+
+    source: Tensor
+    outputs: tuple[Tensor, ...]
+    indices: tuple[Index, ...]
 
 
 def _tensors(node: Node, position: int = 0) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -116,9 +132,13 @@ def _keeps_samples(node: Node, index: Index) -> bool:
     return bool(index) and leads_with_samples(node) and isinstance(index[0], slice)
 
 
-@register("STRIDED_SLICE")
-def prepare_strided_slice(node: Node) -> Kernel:
-    """STRIDED_SLICE with begin, end and shrink-axis masks, at most four dimensions."""
+def checked_strided_slice(node: Node) -> CheckedParts:
+    """A STRIDED_SLICE of any type.
+
+    Raises:
+        UnsupportedError: It has other options, or over four dimensions.
+        FormatError: The operator contradicts itself.
+    """
     require_arity(node, 4)
     tensor, (output,) = _tensors(node)
     options = node.operator.options
@@ -129,14 +149,22 @@ def prepare_strided_slice(node: Node) -> Kernel:
         raise unsupported(node, f"{len(tensor.shape)} dimensions, at most {MAX_STRIDED_RANK}")
     index = _strided_index(node, tensor)
     require_shape(node, output, _index_shape(index, tensor.shape))
-    if _keeps_samples(node, index):
-        return Kernel(_taking([(slice(None), *index[1:])]), True)
-    return Kernel(_taking([index]), False)
+    return CheckedParts(tensor, (output,), (index,))
 
 
-@register("SLICE")
-def prepare_slice(node: Node) -> Kernel:
-    """SLICE by constant begin and size; size -1 means all that is left."""
+@register("STRIDED_SLICE")
+def prepare_strided_slice(node: Node) -> Kernel:
+    """STRIDED_SLICE with begin, end and shrink-axis masks, at most four dimensions."""
+    return _sliced(node, checked_strided_slice(node).indices[0])
+
+
+def checked_slice(node: Node) -> CheckedParts:
+    """A SLICE of any type.
+
+    Raises:
+        UnsupportedError: It has over five dimensions.
+        FormatError: The operator contradicts itself.
+    """
     require_arity(node, 3)
     tensor, (output,) = _tensors(node)
     types = ("INT32", "INT64")
@@ -156,12 +184,22 @@ def prepare_slice(node: Node) -> Kernel:
             )
         index.append(slice(first, last))
     require_shape(node, output, _index_shape(tuple(index), tensor.shape))
-    if _keeps_samples(node, tuple(index)):
+    return CheckedParts(tensor, (output,), (tuple(index),))
+
+
+@register("SLICE")
+def prepare_slice(node: Node) -> Kernel:
+    """SLICE by constant begin and size; size -1 means all that is left."""
+    return _sliced(node, checked_slice(node).indices[0])
+
+
+def _sliced(node: Node, index: Index) -> Kernel:
+    if _keeps_samples(node, index):
         return Kernel(_taking([(slice(None), *index[1:])]), True)
-    return Kernel(_taking([tuple(index)]), False)
+    return Kernel(_taking([index]), False)
 
 
-def _prepare_split(node: Node, position: int, axis_position: int) -> Kernel:
+def _checked_split(node: Node, position: int, axis_position: int) -> CheckedParts:
     """Cut one axis into the parts whose sizes the file gives the outputs."""
     tensor, outputs = _tensors(node, position)
     axes = constant_integers(node, axis_position, "axis")
@@ -177,28 +215,43 @@ def _prepare_split(node: Node, position: int, axis_position: int) -> Kernel:
         start += size
     if start != tensor.shape[axis]:
         raise malformed(node, f"its outputs take {start} of {tensor.shape[axis]} along axis {axis}")
-    return Kernel(_taking(indices, position), axis != 0 and leads_with_samples(node))
+    return CheckedParts(tensor, outputs, tuple(indices))
+
+
+def checked_split(node: Node) -> CheckedParts:
+    """A SPLIT of any type; raises FormatError where the operator contradicts itself."""
+    require_arity(node, 2, max(len(node.outputs), 1))
+    if len({output.shape for output in node.outputs}) > 1:
+        raise malformed(node, "its outputs have different shapes")
+    return _checked_split(node, 1, 0)
 
 
 @register("SPLIT")
 def prepare_split(node: Node) -> Kernel:
     """SPLIT into equal parts."""
-    require_arity(node, 2, max(len(node.outputs), 1))
-    if len({output.shape for output in node.outputs}) > 1:
-        raise malformed(node, "its outputs have different shapes")
-    return _prepare_split(node, 1, 0)
+    return _parted(node, checked_split(node), 1)
+
+
+def checked_split_v(node: Node) -> CheckedParts:
+    """A SPLIT_V of any type; raises FormatError where the operator contradicts itself."""
+    require_arity(node, 3, max(len(node.outputs), 1))
+    return _checked_split(node, 0, 2)
 
 
 @register("SPLIT_V")
 def prepare_split_v(node: Node) -> Kernel:
     """SPLIT_V into parts of the outputs' sizes; the size input is not looked at, as in TFLM."""
-    require_arity(node, 3, max(len(node.outputs), 1))
-    return _prepare_split(node, 0, 2)
+    return _parted(node, checked_split_v(node), 0)
 
 
-@register("UNPACK")
-def prepare_unpack(node: Node) -> Kernel:
-    """UNPACK an axis into one output per index."""
+def _parted(node: Node, checked: CheckedParts, position: int) -> Kernel:
+    """Parts along one axis, which lead with samples unless it is the first that is cut."""
+    cuts_samples = checked.indices[0][:1] != (slice(None),)
+    return Kernel(_taking(checked.indices, position), not cuts_samples and leads_with_samples(node))
+
+
+def checked_unpack(node: Node) -> CheckedParts:
+    """An UNPACK of any type; raises FormatError where the operator contradicts itself."""
     require_arity(node, 1, max(len(node.outputs), 1))
     tensor, outputs = _tensors(node)
     axis = normal_axis(node, int(node.operator.options.get("axis", 0)), len(tensor.shape))
@@ -209,5 +262,10 @@ def prepare_unpack(node: Node) -> Kernel:
     for output in outputs:
         require_shape(node, output, tensor.shape[:axis] + tensor.shape[axis + 1 :])
     head: Index = (slice(None),) * axis
-    indices = [(*head, number) for number in range(len(outputs))]
-    return Kernel(_taking(indices), axis != 0 and leads_with_samples(node))
+    return CheckedParts(tensor, outputs, tuple((*head, number) for number in range(len(outputs))))
+
+
+@register("UNPACK")
+def prepare_unpack(node: Node) -> Kernel:
+    """UNPACK an axis into one output per index."""
+    return _parted(node, checked_unpack(node), 0)

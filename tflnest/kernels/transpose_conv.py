@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tflnest.graph import Tensor
 from tflnest.kernels import quantized
 from tflnest.kernels.checks import input_tensor, malformed, output_tensor, require_arity
 from tflnest.kernels.geometry import Window, image_size, strides
@@ -77,9 +79,29 @@ def _scatter(
     sums[to_y, to_x] += image[from_y, from_x] @ tap
 
 
-@register("TRANSPOSE_CONV")
-def prepare_transpose_conv(node: Node) -> Kernel:
-    """TRANSPOSE_CONV; inputs are output shape, filter, input and an optional bias.
+@dataclass(frozen=True)
+class CheckedTransposeConv:
+    """A TRANSPOSE_CONV that makes sense.
+
+    Attributes:
+        source: Its activation input.
+        weights: Its filter.
+        bias: None where there is none.
+        output: Its output.
+        window: Of the convolution that it is the transpose of: its `input` is the output here.
+        requantization: From accumulators to outputs.
+    """
+
+    source: Tensor
+    weights: Tensor
+    bias: Tensor | None
+    output: Tensor
+    window: Window
+    requantization: Requantization
+
+
+def checked_transpose_conv(node: Node) -> CheckedTransposeConv:
+    """Check a TRANSPOSE_CONV; inputs are output shape, filter, input and an optional bias.
 
     Raises:
         UnsupportedError: Not int8.
@@ -93,7 +115,8 @@ def prepare_transpose_conv(node: Node) -> Kernel:
     quantized.check_activation(node, source)
     quantized.check_activation(node, output)
     channels, height, width, depth = weights.shape
-    quantized.check_bias(node, quantized.optional_input(node, 3), channels)
+    bias = quantized.optional_input(node, 3)
+    quantized.check_bias(node, bias, channels)
     scales = quantized.filter_scales(node, weights, channels)
     if (source.shape[0], source.shape[3], channels) != (output.shape[0], depth, output.shape[3]):
         raise malformed(
@@ -107,8 +130,23 @@ def prepare_transpose_conv(node: Node) -> Kernel:
     requantization = quantized.requantization(
         node, source, effective_scales(source.scale, scales, output.scale)
     )
+    return CheckedTransposeConv(source, weights, bias, output, window, requantization)
+
+
+@register("TRANSPOSE_CONV")
+def prepare_transpose_conv(node: Node) -> Kernel:
+    """TRANSPOSE_CONV; see `checked_transpose_conv`.
+
+    Raises:
+        UnsupportedError: Not int8.
+        FormatError: The shapes contradict each other.
+    """
+    checked = checked_transpose_conv(node)
 
     def core(values: NDArray[Any], bias: NDArray[Any] | None) -> Evaluate:
-        return transpose_convolution(weights=values, bias=bias, window=window, requantization=requantization)
+        return transpose_convolution(
+            weights=values, bias=bias, window=checked.window, requantization=checked.requantization
+        )
 
-    return quantized.kernel_with_weights(node, core, source.shape[0] == 1, source=2, weights=1, bias=3)
+    batchable = checked.source.shape[0] == 1
+    return quantized.kernel_with_weights(node, core, batchable, source=2, weights=1, bias=3)
