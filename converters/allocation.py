@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -22,13 +23,27 @@ from tflnest.nesting import MASTER_BITS
 from tflnest.progress import Progress, silent
 
 
+@dataclass(frozen=True)
+class MixedWidths:
+    """Filters with the base widths that they got, and why.
+
+    Attributes:
+        filters: All filters of the model.
+        losses: Loss of the model with one filter alone at its base width, by (subgraph, tensor) of the filters that
+            could get another one.
+    """
+
+    filters: list[PlannedFilter]
+    losses: dict[tuple[int, int], float] = field(default_factory=dict)
+
+
 def mix_widths(
     subgraph: Subgraph,
     planned: Sequence[PlannedFilter],
     recipe: Recipe,
     inputs: Sequence[NDArray[Any]],
     progress: Progress = silent,
-) -> list[PlannedFilter]:
+) -> MixedWidths:
     """Give the filters of the main subgraph the base widths that serve the model best within the budget.
 
     Args:
@@ -51,17 +66,15 @@ def mix_widths(
         if plan.adjustable and plan.nesting is not None and plan.subgraph == subgraph.index
     ]
     if not chosen:
-        return list(planned)
+        return MixedWidths(list(planned))
     lowest = max(1, recipe.levels[0] - 1)
     budget = _budget_bits(planned, chosen, recipe, lowest)
     sensitivities = measure_sensitivities(subgraph, chosen, inputs, progress=progress)
     widths = allocate_widths(sensitivities, budget, lowest, recipe.levels[-1])
-    return [
-        plan.with_base(widths[plan.subgraph, plan.tensor.index], recipe.levels)
-        if (plan.subgraph, plan.tensor.index) in widths
-        else plan
-        for plan in planned
+    filters = [
+        plan.with_base(widths[plan.key], recipe.levels) if plan.key in widths else plan for plan in planned
     ]
+    return MixedWidths(filters, {_key(item): item.losses[widths[_key(item)]] for item in sensitivities})
 
 
 def _budget_bits(
@@ -124,7 +137,7 @@ def allocate_widths(
 
 
 def _key(item: Sensitivity) -> tuple[int, int]:
-    return item.plan.subgraph, item.plan.tensor.index
+    return item.plan.key
 
 
 def _gain(item: Sensitivity, width: int) -> float:

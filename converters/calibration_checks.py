@@ -1,18 +1,27 @@
 """Whether calibration data looks like what the model was trained on.
 
 Data of a wrong shape or with NaN is an error elsewhere. What is looked for here can be meant, and mostly is not:
-samples on another scale than the model's input, few of them, or the same one many times.
+samples on another scale than the model's input, few of them, or the same one many times; and what a single layer
+gets to see of them: fewer window positions than it has weights, or inputs that never vary.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from converters.planning import PlannedFilter
+from converters.rounding import needs_data
+from converters.streams import Stream, check_runnable, drop_finished, last_uses, run_operator
 from tflnest.dataset import Dataset
-from tflnest.graph import Tensor
+from tflnest.errors import UnsupportedError
+from tflnest.graph import Operator, Subgraph, Tensor
+from tflnest.nested import CHANNEL_AXIS
 
 #: Fewer samples than this say little of a range or a mean.
 FEW_SAMPLES = 16
@@ -29,6 +38,16 @@ SMALL_SPAN = 0.25
 
 #: A side of zero that has this part of the input's range is there to be used.
 WIDE_SIDE = 0.25
+
+#: Samples on which inputs that never vary are looked for.
+VARIETY_SAMPLES = 32
+
+#: Share of a layer's input channels that never vary from which on they are mentioned: trained models have dead
+#: channels, and a few samples do not wake all the others.
+MANY_CONSTANT = 0.25
+
+#: Layers that one warning names; the others are counted.
+NAMED_LAYERS = 3
 
 
 @dataclass(frozen=True)
@@ -115,4 +134,96 @@ def _check_scale(dataset: Dataset, tensor: Tensor, seen: _Interval) -> list[str]
     return []
 
 
-__all__ = ["check_calibration"]
+def check_layers(
+    subgraph: Subgraph, planned: Sequence[PlannedFilter], inputs: Sequence[NDArray[Any]]
+) -> list[str]:
+    """Layers whose rounding the calibration data can't decide; empty where all is well or nothing looks at data.
+
+    Args:
+        subgraph: Main subgraph of the int8 model.
+        planned: All filters; only those whose rounding needs data are looked at.
+        inputs: Calibration inputs, one array per input of the model, samples first.
+    """
+    plans = {
+        index: plan
+        for plan in planned
+        if plan.subgraph == subgraph.index and plan.nesting is not None and needs_data(plan.rounding)
+        for index in plan.operators
+    }
+    if not plans or not inputs:
+        return []
+    return _check_positions(subgraph, plans, len(inputs[0])) + _check_constant_inputs(subgraph, plans, inputs)
+
+
+def _check_positions(subgraph: Subgraph, plans: dict[int, PlannedFilter], samples: int) -> list[str]:
+    """Fewer window positions than weights per channel: the rounding has more to choose than it sees."""
+    found, enough = [], 0
+    for index, plan in plans.items():
+        operator = subgraph.operators[index]
+        shape = subgraph.tensors[operator.outputs[0]].shape
+        channels = plan.tensor.shape[CHANNEL_AXIS[operator.name]]
+        per_sample = max(1, int(np.prod(shape)) // channels)
+        columns = plan.tensor.size // channels
+        if samples * per_sample < columns:
+            found.append((columns / per_sample, plan, samples * per_sample, columns))
+            enough = max(enough, -(-columns // per_sample))
+    found.sort(key=lambda item: -item[0])
+    if not found:
+        return []
+    named = "; ".join(
+        f"{plan.tensor.label} sees {rows:,} positions for {columns:,} weights per channel"
+        for _, plan, rows, columns in found[:NAMED_LAYERS]
+    )
+    return [
+        f"{samples:,} calibration samples are few for {_count(len(found))}: {named}{_rest(len(found))}; what the data "
+        f"leaves open is rounded to nearest; {enough:,} samples would decide all of it"
+    ]
+
+
+def _check_constant_inputs(
+    subgraph: Subgraph, plans: dict[int, PlannedFilter], inputs: Sequence[NDArray[Any]]
+) -> list[str]:
+    """Inputs that never vary: the second moments are singular, and the data says nothing of their weights."""
+    count = min(len(inputs[0]), VARIETY_SAMPLES)
+    found = []
+    for operator, values in _operator_inputs(subgraph, plans, [array[:count] for array in inputs]):
+        flat = values.reshape(-1, values.shape[-1])
+        constant = int(np.sum(flat.min(axis=0) == flat.max(axis=0)))
+        if constant > MANY_CONSTANT * flat.shape[1]:
+            found.append((constant, flat.shape[1], plans[operator.index].tensor.label))
+    found.sort(key=lambda item: -item[0] / item[1])
+    if not found:
+        return []
+    named = "; ".join(f"{constant} of {total} of {name}" for constant, total, name in found[:NAMED_LAYERS])
+    return [
+        f"input channels never vary on {count} calibration samples: {named}{_rest(len(found))}; their weights are "
+        "rounded to nearest; if the model uses these channels, the calibration data lacks what they react to"
+    ]
+
+
+def _operator_inputs(
+    subgraph: Subgraph, plans: dict[int, PlannedFilter], inputs: Sequence[NDArray[Any]]
+) -> Iterator[tuple[Operator, NDArray[Any]]]:
+    """Run the source, and give what each operator of the plans reads; nothing where it can't be run."""
+    stream: Stream = dict(zip(subgraph.inputs, inputs, strict=True))
+    uses = last_uses(subgraph)
+    try:
+        check_runnable(subgraph)
+        for operator in subgraph.operators:
+            if operator.index in plans:
+                yield operator, stream[operator.inputs[0]]
+            run_operator(subgraph, operator, stream)
+            drop_finished(stream, uses, operator)
+    except UnsupportedError:
+        return  # The fitting meets the same operator, and tells of it.
+
+
+def _count(layers: int) -> str:
+    return "1 layer" if layers == 1 else f"{layers} layers"
+
+
+def _rest(layers: int) -> str:
+    return f"; and {layers - NAMED_LAYERS} more" if layers > NAMED_LAYERS else ""
+
+
+__all__ = ["check_calibration", "check_layers"]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.allocation import mix_widths
-from converters.calibration_checks import check_calibration
+from converters.calibration_checks import check_calibration, check_layers
 from converters.fitting import FittedLevels
 from converters.folding import fix_batch
 from converters.guard import fit_guarded
@@ -20,6 +20,7 @@ from converters.parameters import source_parameters
 from converters.planning import PlannedFilter, RoundedFilter, plan_nesting, round_filters
 from converters.quantization import QuantizationResult, quantize
 from converters.recipe import Bias, Keep, Recipe, load_recipe
+from converters.report import FilterReport, report_filters
 from converters.sources import Source, load_source
 from converters.synthetic import synthetic_samples
 from tflnest.dataset import Dataset, load_dataset
@@ -30,33 +31,6 @@ from tflnest.model import Model
 from tflnest.nesting import Scheme
 from tflnest.progress import Progress, silent
 from tflnest.version import JSON_SCHEMA_VERSION
-
-
-@dataclass(frozen=True)
-class FilterReport:
-    """What happened to one filter.
-
-    Attributes:
-        name: Name of the filter tensor.
-        operator: Name of the operator.
-        operators: Indices of the operators that use it.
-        shape: Its shape.
-        weights: Number of weights.
-        levels: Own chain; empty where the filter stayed flat.
-        scheme: Scheme; "" where the filter stayed flat.
-        rounding: Rounding method; "" where the filter stayed flat.
-        reason: The rule or obstacle that decided.
-    """
-
-    name: str
-    operator: str
-    operators: tuple[int, ...]
-    shape: tuple[int, ...]
-    weights: int
-    levels: tuple[int, ...]
-    scheme: str
-    rounding: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -73,6 +47,9 @@ class Conversion:
         filters: One report per filter.
         notes: What the user should know: what was skipped or estimated, and why.
         output: Where it was written; None for a dry run.
+        level_bits: Bits per weight that each level keeps resident.
+        errors_of: What the errors of the filters were measured on: "calibration data", "synthetic inputs", or
+            "weights" alone.
     """
 
     model: Model
@@ -85,6 +62,7 @@ class Conversion:
     notes: tuple[str, ...] = ()
     output: str | None = None
     level_bits: dict[int, float] = field(default_factory=dict)
+    errors_of: str = "weights"
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -120,20 +98,8 @@ class Conversion:
                 for page, total in zip(directory.pages, resident, strict=True)
             ],
             "recipe": self.recipe.to_toml(),
-            "filters": [
-                {
-                    "name": item.name,
-                    "operator": item.operator,
-                    "operators": list(item.operators),
-                    "shape": list(item.shape),
-                    "weights": item.weights,
-                    "levels": list(item.levels),
-                    "scheme": item.scheme,
-                    "rounding": item.rounding,
-                    "reason": item.reason,
-                }
-                for item in self.filters
-            ],
+            "errors_of": self.errors_of,
+            "filters": [item.to_dict() for item in self.filters],
             "notes": list(self.notes),
         }
 
@@ -254,28 +220,25 @@ def _nest(
     graph = int8.graph
     planned = plan_nesting(graph, recipe)
     inputs: list[NDArray[Any]] = []
-    if any(plan.nesting for plan in planned) and (recipe.bias is Bias.CORRECTED or recipe.mixes_widths):
+    needed = recipe.bias is Bias.CORRECTED or recipe.mixes_widths
+    useful = data is not None and len(graph.main.inputs) == 1
+    if any(plan.nesting for plan in planned) and (needed or useful):
         inputs = _calibration_inputs(int8, data, seed, notes)
+    losses: dict[tuple[int, int], float] = {}
     if inputs and recipe.mixes_widths:
         try:
-            planned = mix_widths(graph.main, planned, recipe, inputs, progress)
+            mixed = mix_widths(graph.main, planned, recipe, inputs, progress)
+            planned, losses = mixed.filters, mixed.losses
         except UnsupportedError as error:
             notes.append(
                 f"all filters have the same base width, sensitivity was not measured: {error.message}"
             )
+    notes += check_layers(graph.main, planned, inputs)
     fitted = _fit(graph, planned, recipe, inputs, targets, seed, notes, progress)
     model = nest(int8, fitted.filters, fitted.parameters, recipe)
-    used = {item.plan.key: item.plan for item in fitted.filters}
-    if fitted.filters and len(model.to_bytes()) > len(int8.to_bytes()):
-        model = drop_names(model)
-        notes.append("names of inner activations were dropped to keep the file small")
-    grown = len(model.to_bytes()) - len(int8.to_bytes())
-    if not fitted.filters:
-        notes.append("nothing was nested; the reasons stand with the filters")
-    elif grown > 0:
-        notes.append(
-            f"the nested file is {grown:,} bytes larger than the int8 file: its filters are small, its biases many"
-        )
+    model = _small(model, int8, bool(fitted.filters), notes)
+    reports, of_outputs = report_filters(graph, planned, fitted, recipe, inputs, losses, progress)
+    measured_on = "synthetic inputs" if data is None else "calibration data"
     return Conversion(
         model=model,
         int8=int8,
@@ -283,10 +246,26 @@ def _nest(
         source_kind=source.kind,
         source_bytes=_source_bytes(source.path),
         recipe=recipe,
-        filters=tuple(_report(used.get(plan.key, plan)) for plan in planned),
+        filters=tuple(reports),
         notes=tuple(notes),
         level_bits=_level_bits(planned, recipe),
+        errors_of=measured_on if of_outputs else "weights",
     )
+
+
+def _small(model: Model, int8: Model, nests: bool, notes: list[str]) -> Model:
+    """The nested model, without names where it is larger than the int8 model; notes tell."""
+    if nests and len(model.to_bytes()) > len(int8.to_bytes()):
+        model = drop_names(model)
+        notes.append("names of inner activations were dropped to keep the file small")
+    grown = len(model.to_bytes()) - len(int8.to_bytes())
+    if not nests:
+        notes.append("nothing was nested; the reasons stand with the filters")
+    elif grown > 0:
+        notes.append(
+            f"the nested file is {grown:,} bytes larger than the int8 file: its filters are small, its biases many"
+        )
+    return model
 
 
 def _fit(
@@ -323,20 +302,6 @@ def _calibration_inputs(
         return [data.inputs_for(tensors[0])]
     notes.append("part-bit levels were fitted to synthetic inputs; --calibration FILE makes them better")
     return synthetic_samples(model.graph.main, seed)
-
-
-def _report(plan: PlannedFilter) -> FilterReport:
-    return FilterReport(
-        name=plan.tensor.name,
-        operator=plan.operator_name,
-        operators=plan.operators,
-        shape=plan.tensor.shape,
-        weights=plan.tensor.size,
-        levels=plan.nesting.levels if plan.nesting is not None else (),
-        scheme=str(plan.nesting.scheme) if plan.nesting is not None else "",
-        rounding=plan.rounding,
-        reason=plan.reason,
-    )
 
 
 def _level_bits(planned: Sequence[PlannedFilter], recipe: Recipe) -> dict[int, float]:

@@ -65,7 +65,7 @@ def measure_sensitivities(
     Raises:
         UnsupportedError: The model has an operator that the reference kernels do not have.
     """
-    scan = _Scan(subgraph, [array[:MAX_SAMPLES] for array in inputs])
+    scan = Scan(subgraph, [array[:MAX_SAMPLES] for array in inputs])
     result = []
     for number, plan in enumerate(planned):
         progress("measuring sensitivity", number, len(planned))
@@ -96,52 +96,118 @@ def separate_losses(measured: Mapping[int, float]) -> dict[int, float]:
     return losses
 
 
-class _Scan:
-    """The untouched model's activations, and runs that start at a changed operator."""
+class Scan:
+    """The untouched model's activations, and runs that start at a changed filter.
+
+    Memory is that of all activations of all samples.
+
+    Args:
+        subgraph: Main subgraph of an int8 model.
+        inputs: One array per input, samples first.
+
+    Raises:
+        UnsupportedError: The model has an operator that the reference kernels do not have.
+    """
 
     def __init__(self, subgraph: Subgraph, inputs: Sequence[NDArray[Any]]) -> None:
         check_runnable(subgraph)
         self._subgraph = subgraph
-        self._source: Stream = dict(zip(subgraph.inputs, inputs, strict=True))
+        self.source: Stream = dict(zip(subgraph.inputs, inputs, strict=True))
         self._kernels: dict[int, Kernel] = {}
         for operator in subgraph.operators:
             self._kernels[operator.index] = prepare(level_node(subgraph, operator))
-            evaluate(subgraph, operator, self._kernels[operator.index], self._source)
+            evaluate(subgraph, operator, self._kernels[operator.index], self.source)
         self._outputs = loss_tensors(subgraph)
 
     def loss(self, plan: PlannedFilter, width: int) -> float:
-        """Loss with one filter at a width."""
+        """Loss with one filter cut to a width, its bias corrected."""
         assert plan.tensor.data is not None
         nesting = Nesting((width,))
         weights = nesting.join(nesting.split(nesting.truncate(plan.tensor.data)), width)
-        changed: Stream = {}
-        for operator in self._subgraph.operators[plan.operators[0] :]:
-            if operator.index in plan.operators:
-                self._run_changed(operator, plan, weights, changed)
-            elif any(index in changed for index in operator.inputs):
-                view = {**self._source, **changed}
-                evaluate(self._subgraph, operator, self._kernels[operator.index], view)
-                changed.update({index: view[index] for index in operator.outputs})
+        return self.loss_of(self.follow(plan, weights))
+
+    def loss_of(self, changed: Stream) -> float:
+        """How far changed activations take the model's outputs; see `output_loss`."""
         return sum(
-            output_loss(self._subgraph, tensor, self._source[tensor.index], changed[tensor.index])
+            output_loss(self._subgraph, tensor, self.source[tensor.index], changed[tensor.index])
             for tensor in self._outputs
             if tensor.index in changed
         )
 
+    def follow(
+        self,
+        plan: PlannedFilter,
+        weights: NDArray[np.int8],
+        scales: NDArray[np.float32] | None = None,
+        correct: bool = True,
+    ) -> Stream:
+        """Run the model with other weights of one filter, from its first operator to the outputs.
+
+        Args:
+            plan: The filter.
+            weights: int8, shaped like it.
+            scales: Filter scales, as many as the source has; None for the source's own.
+            correct: Whether the biases make up for the shift of the mean.
+
+        Returns:
+            The activations that can have changed.
+        """
+        changed: Stream = {}
+        for operator in self._subgraph.operators[plan.operators[0] :]:
+            if operator.index in plan.operators:
+                changed.update(self._run_changed(operator, weights, scales, correct, changed))
+            elif any(index in changed for index in operator.inputs):
+                view = {**self.source, **changed}
+                evaluate(self._subgraph, operator, self._kernels[operator.index], view)
+                changed.update({index: view[index] for index in operator.outputs})
+        return changed
+
+    def alone(
+        self,
+        operator: Operator,
+        weights: NDArray[np.int8],
+        scales: NDArray[np.float32] | None = None,
+        correct: bool = True,
+    ) -> NDArray[Any]:
+        """First output of one operator with other weights, on the source's own inputs; see `follow`."""
+        return self._run_changed(operator, weights, scales, correct, {})[operator.outputs[0]]
+
     def _run_changed(
-        self, operator: Operator, plan: PlannedFilter, weights: NDArray[np.int8], changed: Stream
-    ) -> None:
-        subgraph = self._subgraph
-        assert plan.tensor.data is not None
-        activation = subgraph.tensors[operator.inputs[0]]
-        source = self._source[activation.index]
-        values = changed.get(activation.index, source)
-        full = mean_accumulator(operator, plan.tensor.data, source, activation)
-        mean = mean_accumulator(operator, weights, values, activation)
-        bias = corrected_bias(source_bias(subgraph, operator), full - mean)
-        view = {**self._source, **changed}
-        evaluate(subgraph, operator, prepare(level_node(subgraph, operator, weights, bias)), view)
-        changed.update({index: view[index] for index in operator.outputs})
+        self,
+        operator: Operator,
+        weights: NDArray[np.int8],
+        scales: NDArray[np.float32] | None,
+        correct: bool,
+        changed: Stream,
+    ) -> Stream:
+        bias = source_bias(self._subgraph, operator)
+        if correct:
+            bias = self._corrected(operator, bias, weights, scales, changed)
+        view = {**self.source, **changed}
+        evaluate(
+            self._subgraph,
+            operator,
+            prepare(level_node(self._subgraph, operator, weights, bias, scales)),
+            view,
+        )
+        return {index: view[index] for index in operator.outputs}
+
+    def _corrected(
+        self,
+        operator: Operator,
+        bias: NDArray[np.int32],
+        weights: NDArray[np.int8],
+        scales: NDArray[np.float32] | None,
+        changed: Stream,
+    ) -> NDArray[np.int32]:
+        """The bias for other weights and scales: see `converters.correction`."""
+        activation, tensor = (self._subgraph.tensors[index] for index in operator.inputs[:2])
+        assert tensor.data is not None and tensor.quantization is not None
+        source = self.source[activation.index]
+        wanted = bias + mean_accumulator(operator, tensor.data, source, activation)
+        mean = mean_accumulator(operator, weights, changed.get(activation.index, source), activation)
+        ratios = 1.0 if scales is None else scales.astype(np.float64) / tensor.quantization.scale
+        return corrected_bias(bias, wanted / ratios - bias - mean)
 
 
 def loss_tensors(subgraph: Subgraph) -> tuple[Tensor, ...]:

@@ -83,7 +83,7 @@ def test_mixing_keeps_the_bits_of_a_uniform_base() -> None:
     graph = network(3).graph
     recipe = load_recipe("default")
     planned = plan_nesting(graph, recipe)
-    mixed = mix_widths(graph.main, planned, recipe, inputs())
+    mixed = mix_widths(graph.main, planned, recipe, inputs()).filters
     before = sum(4 * plan.tensor.size for plan in planned if plan.adjustable and plan.nesting)
     after = 0
     for old, new in zip(planned, mixed, strict=True):
@@ -109,7 +109,7 @@ def test_a_budget_in_bytes_is_kept() -> None:
     graph = network(3).graph
     total = sum(plan.tensor.size for plan in plan_nesting(graph, load_recipe("uniform")))
     recipe = load_recipe("uniform").with_options(base_bytes=total * 5 // 8)
-    mixed = mix_widths(graph.main, plan_nesting(graph, recipe), recipe, inputs())
+    mixed = mix_widths(graph.main, plan_nesting(graph, recipe), recipe, inputs()).filters
     bits = sum((8 if plan.nesting is None else plan.nesting.levels[0]) * plan.tensor.size for plan in mixed)
     assert bits <= 8 * (total * 5 // 8)
 

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from converters.calibration_checks import FEW_SAMPLES, check_calibration
+from converters.calibration_checks import FEW_SAMPLES, check_calibration, check_layers
 from converters.conversion import convert
-from tests.models import network
+from converters.planning import plan_nesting
+from tests.models import everything, network, random_inputs
 from tests.single_operator import GraphBuilder
 from tflnest.dataset import Dataset
+from tflnest.errors import FormatError, UsageError
 from tflnest.model import Model
 
 SHAPE = (1, 4, 4, 3)
@@ -141,3 +145,84 @@ def test_convert_passes_the_warnings_on(tmp_path):
     notes = convert(path, calibration=Dataset(good[:4] * 1000, None, "train.npz")).notes
     told = [note for note in notes if note.startswith("calibration data train.npz: ")]
     assert len(told) == 2 and "4 samples" in told[0] and "% of the values saturate" in told[1]
+
+
+# ---------------------------------------------------------------------------------------------- layers
+
+
+def layer_warnings(model, x, rounding="joint"):
+    recipe = replace(everything((4, 8)), rounding=rounding)
+    return check_layers(model.graph.main, plan_nesting(model.graph, recipe), [x])
+
+
+def test_layers_that_see_enough_are_not_mentioned():
+    model = network()
+    assert layer_warnings(model, random_inputs(model, 600)) == []
+
+
+def test_a_layer_that_sees_fewer_positions_than_it_has_weights():
+    """The classifier has one position per sample, the grouped convolution a few."""
+    model = network()
+    head = next(item for item in plan_nesting(model.graph, everything()) if "head" in item.tensor.name)
+    columns = head.tensor.shape[1]
+    (warning,) = layer_warnings(model, random_inputs(model, 20))
+    assert warning.startswith("20 calibration samples are few for 2 layers: ")
+    assert f"('head/weights') sees 20 positions for {columns:,} weights per channel; " in warning
+    assert f"{columns:,} samples would decide all of it" in warning
+    assert layer_warnings(model, random_inputs(model, 20), "truncate") == []
+
+
+def test_inputs_that_never_vary_are_counted_and_the_rounding_stays_sound(tmp_path):
+    """One channel of the image is constant: the second moments of the first layer are singular."""
+    model = network()
+    x = random_inputs(model, 600)
+    x[..., 1] = 5
+    (warning,) = layer_warnings(model, x)
+    assert "input channels never vary on 32 calibration samples: 1 of 3 of 1 ('stem/weights')" in warning
+    path = tmp_path / "model.tflite"
+    model.save(path)
+    result = convert(path, recipe="uniform", rounding="joint", calibration=Dataset(x))
+    assert warning in result.notes
+    errors = [value for item in result.filters for value in item.errors.values()]
+    assert np.isfinite(errors).all() and max(errors) < 1
+
+
+def test_data_without_any_signal_still_gives_a_sound_model(tmp_path):
+    model = network()
+    path = tmp_path / "model.tflite"
+    model.save(path)
+    x = np.full((20, *model.graph.main.input_tensors()[0].shape[1:]), 3, np.int8)
+    result = convert(path, recipe="uniform", rounding="joint", calibration=Dataset(x, None, "train.npz"))
+    assert any("every value is 3, so it says nothing" in note for note in result.notes)
+    assert any("never vary on 20 calibration samples: 3 of 3" in note for note in result.notes)
+    weights = [abs(item.errors[4]) for item in result.filters if item.levels]
+    assert np.isfinite(weights).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (np.full((4, 8, 8, 3), np.nan, np.float32), "sample 0 of x holds NaN or infinity"),
+        (np.full((4, 8, 8, 3), "a"), "x has type <U1, numbers were expected"),
+        (np.zeros((0, 8, 8, 3), np.float32), r"x has shape \[0, 8, 8, 3\]: no samples"),
+        (
+            np.zeros((4, 8, 3), np.float32),
+            r"a sample has shape \[8, 3\], the model's input takes \[8, 8, 3\]",
+        ),
+        (np.zeros((4, 8, 8, 3), np.int32), "x has type int32, the model's input is int8"),
+    ],
+)
+def test_data_that_cannot_be_used_is_refused(tmp_path, x, said):
+    path = tmp_path / "model.tflite"
+    network().save(path)
+    with pytest.raises(FormatError, match=said):
+        convert(path, calibration=Dataset(x))
+
+
+def test_a_budget_that_cannot_be_met_is_refused(tmp_path):
+    path = tmp_path / "model.tflite"
+    network().save(path)
+    with pytest.raises(
+        UsageError, match=r"a base of 64 bytes can't be had: .* it takes [\d.]+ bits per weight"
+    ):
+        convert(path, base_bytes=64, calibration=None)

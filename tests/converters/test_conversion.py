@@ -258,6 +258,33 @@ def test_the_report_is_json(source):
     assert {item["name"] for item in document["filters"]} == {item.name for item in result.filters}
 
 
+def test_the_report_has_the_error_of_every_filter_at_every_level(source, samples):
+    result = convert(source, recipe="uniform", calibration=samples)
+    document = result.to_dict()
+    assert document["errors_of"] == result.errors_of == "calibration data"
+    for item in document["filters"]:
+        assert [row["level"] for row in item["errors"]] == [4, 6, 8]
+        first, second, last = (row["error"] for row in item["errors"])
+        assert first > second > last == 0
+    losses = [item.loss for item in result.filters]
+    worst = max(result.filters, key=lambda item: item.loss)
+    assert worst.hurts and sum(item.loss for item in result.filters if item.hurts) >= sum(losses) / 2
+
+
+def test_errors_are_those_of_the_weights_where_nothing_is_run(source, samples):
+    result = convert(source, recipe="nestquant")
+    assert result.errors_of == "weights" and all(item.loss is None for item in result.filters)
+    assert all(item.errors[6] > item.errors[8] == 0 for item in result.filters)
+    assert any(item.hurts for item in result.filters)
+    assert convert(source).errors_of == "synthetic inputs"
+    assert convert(source, recipe="nestquant", calibration=samples).errors_of == "calibration data"
+
+
+def test_a_flat_filter_has_no_error(source):
+    flat = [item for item in convert(source).filters if not item.levels]
+    assert flat and all((item.errors, item.loss, item.hurts) == ({}, None, False) for item in flat)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

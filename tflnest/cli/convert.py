@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: The rounding methods of each scheme, its default first.
 METHODS = "; ".join(f"{scheme}: {', '.join(rounding.names(scheme))}" for scheme in Scheme)
 
+#: Filters whose errors are listed where nobody asks for all.
+WORST = 10
+
 
 @click.command("convert", short_help="Turn a model into a nested .tflite.")
 @click.argument("source", type=click.Path())
@@ -88,7 +91,9 @@ METHODS = "; ".join(f"{scheme}: {', '.join(rounding.names(scheme))}" for scheme 
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
 @click.option("-n", "--dry-run", is_flag=True, help="Do everything but write.")
-@click.option("-v", "--verbose", is_flag=True, help="List every filter, and why it nests or stays flat.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="List every filter: its errors, and why it nests or stays flat."
+)
 @ui.output_options
 def command(source: str, output: str | None, verbose: bool, **options: Any) -> None:
     """Turn SOURCE into one .tflite that holds it at several bit-widths.
@@ -145,11 +150,47 @@ def _show(screen: ui.Screen, result: Conversion, target: str, verbose: bool) -> 
     reasons = Counter(item.reason.removeprefix("recipe: ") for item in result.filters if not item.levels)
     flat = "; ".join(f"{count} {reason}" for reason, count in reasons.items())
     screen.line(f"{result.nested} of {len(result.filters)} filters nest" + (f" ({flat})" if flat else ""))
+    if result.nested:
+        _show_errors(screen, result, None if verbose else WORST)
     if verbose:
         _show_filters(screen, result)
     for note in result.notes:
         screen.note(note)
     screen.line(f"wrote {target}" if result.output else f"dry run: {target} was not written")
+
+
+def _show_errors(screen: ui.Screen, result: Conversion, limit: int | None) -> None:
+    """The filters that cost most, the worst first."""
+    nested = sorted((item for item in result.filters if item.levels), key=lambda item: -item.cost)
+    hurt = sum(item.hurts for item in nested)
+    kind = "weights" if result.errors_of == "weights" else f"outputs, on {result.errors_of}"
+    measured = any(item.loss is not None for item in nested)
+    screen.line()
+    screen.line(
+        f"relative error of {kind}; * marks the {hurt} of {len(nested)} that make up half of the loss"
+    )
+    screen.table(
+        [
+            "filter",
+            "",
+            "levels",
+            *(f"at {level}" for level in result.levels),
+            *(["loss"] if measured else []),
+        ],
+        [
+            (
+                item.name,
+                "*" if item.hurts else "",
+                ",".join(map(str, item.levels)),
+                *(f"{100 * item.errors[level]:.1f} %" for level in result.levels),
+                *(["-" if item.loss is None else f"{item.loss:.3g}"] if measured else []),
+            )
+            for item in nested[:limit]
+        ],
+        left=("filter",),
+    )
+    if limit is not None and len(nested) > limit:
+        screen.line(f"and {len(nested) - limit} more with less loss: see --verbose")
 
 
 def _show_filters(screen: ui.Screen, result: Conversion) -> None:

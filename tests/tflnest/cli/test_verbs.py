@@ -120,6 +120,27 @@ def test_convert_shows_why_filters_stay_flat(files, call):
     assert "note: " in done.err and "synthetic inputs" in done.err
 
 
+def test_convert_lists_the_filters_that_cost_most(files, call):
+    done = call("convert", files.int8, "--dry-run", "--recipe", "uniform")
+    lines = done.out.splitlines()
+    (title,) = (number for number, line in enumerate(lines) if "make up half of the loss" in line)
+    assert "relative error of outputs, on synthetic inputs; * marks the " in lines[title]
+    assert lines[title + 1].split() == ["filter", "levels", "at", "4", "at", "6", "at", "8", "loss"]
+    rows = lines[title + 3 : title + 8]
+    losses = [float(row.split()[-1]) for row in rows]
+    assert losses == sorted(losses, reverse=True) and "*" in rows[0].split()
+    assert all(row.split()[-3:-1] == ["0.0", "%"] for row in rows)
+
+
+def test_convert_lists_the_ten_worst_and_all_on_demand(files, call, monkeypatch):
+    from tflnest.cli import convert
+
+    monkeypatch.setattr(convert, "WORST", 2)
+    short = call("convert", files.int8, "--dry-run", "--recipe", "uniform").out
+    assert "and 3 more with less loss: see --verbose" in short
+    assert "more with less loss" not in call("convert", files.int8, "-n", "-v", "--recipe", "uniform").out
+
+
 def test_quiet_leaves_out_the_notes(files, call):
     assert call("convert", files.int8, "--dry-run", "-q").err == ""
 
