@@ -137,7 +137,7 @@ def configuration(board: Board) -> str:
     uart_vector = CORE_VECTORS + port.uart_irq
     timer_vector = SYSTICK_VECTOR if port.timer == "systick" else CORE_VECTORS + port.timer_irq
     rows = {
-        "PORT_BOARD": f'"{board.name}"',
+        "PORT_LABEL": f'"{label(board)}"',
         "PORT_CLOCK_HZ": f"{board.clock_hz}u",
         "PORT_SRAM_BASE": f"0x{board.sram_base:08X}u",
         "PORT_SRAM_BYTES": f"{board.sram_bytes}u",
@@ -176,6 +176,11 @@ def _mpu_registers(board: Board) -> list[tuple[int, int]]:
             "choose rounder sizes",
         )
     return registers
+
+
+def label(board: Board) -> str:
+    """What an image says of the board that it is linked for: name, bytes of SRAM and of flash."""
+    return f"{board.name} {board.sram_bytes} {board.flash_bytes}"
 
 
 def linker_script(board: Board) -> str:

@@ -60,6 +60,39 @@ def find_qemu() -> str:
     return path
 
 
+def find_firmware(path: str | Path) -> Path:
+    """The firmware of a project: the file itself, or the only ELF file in a folder or its folder `build`.
+
+    Raises:
+        UsageError: There is none, or more than one.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    found = sorted([*path.glob("*.elf"), *path.glob("build/*.elf")])
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        built = (path / "Makefile").exists()
+        raise UsageError(f"{path}: holds no .elf file", f"build it first: make -C {path}" if built else None)
+    raise UsageError(f"{path}: holds several .elf files", f"name one: {', '.join(map(str, found))}")
+
+
+def board_of(image: Image) -> Board:
+    """The board that firmware is linked for, with the memory sizes of the linker.
+
+    Raises:
+        UsageError: The firmware does not say, or there is no such board.
+    """
+    try:
+        name, sram, flash = image.label.split()
+        return Board.load(name).with_limits(int(sram), int(flash))
+    except ValueError:
+        raise UsageError(
+            f"{image.path}: does not say which board it is for", "name it with --board"
+        ) from None
+
+
 @dataclass(frozen=True)
 class Finished:
     """What firmware left that has ended.

@@ -15,6 +15,9 @@ from elftools.elf.sections import SymbolTableSection
 
 from tflnest.errors import FormatError
 
+#: Section of an image that names its board.
+LABEL_SECTION = ".tflnest.board"
+
 _THUMB = 1
 
 
@@ -80,6 +83,11 @@ class Image:
     Args:
         path: The file.
 
+    Attributes:
+        sections: What takes memory, by name.
+        symbols: Functions and variables, by name.
+        label: What a port says of its board, see `board_port.label`; "" where there is none.
+
     Raises:
         FormatError: It is no such file.
     """
@@ -93,6 +101,8 @@ class Image:
                     raise FormatError(f"{path}: is made for {elf.get_machine_arch()}, expected ARM")
                 self.sections = _sections(elf)
                 self.symbols = _symbols(elf)
+                note = elf.get_section_by_name(LABEL_SECTION)
+                self.label = "" if note is None else note.data().split(b"\0")[0].decode("ascii", "replace")
         except FileNotFoundError:
             raise FormatError(f"{path}: no such file") from None
         except OSError as error:

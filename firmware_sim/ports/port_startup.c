@@ -52,6 +52,11 @@ __attribute__((section(".vectors"), used)) const port_vector port_vectors[PORT_V
     [PORT_TIMER_VECTOR] = {.handler = port_timer_handler},
 };
 
+/* Which board this is linked for, in a section that takes no memory there: emulators read it. */
+__asm__(".pushsection .tflnest.board, \"\", %progbits\n"
+        ".asciz \"" PORT_LABEL "\"\n"
+        ".popsection\n");
+
 /* Survives a reset. `magic` and its complement tell a record from what memory holds after power-up; `count` tells a
  * debugger that there is a new one. */
 static struct {

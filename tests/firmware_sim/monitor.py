@@ -31,9 +31,14 @@ EMULATED = (
 WORDS_OF_A_FAULT = 7
 
 
+def missing_tools() -> list[str]:
+    """Compiler and emulator, as far as they are not installed."""
+    return [tool for tool in (f"{PREFIX}gcc", QEMU) if shutil.which(tool) is None]
+
+
 def require_emulator() -> None:
     """Skip the test where compiler or emulator are not installed; fail it in continuous integration."""
-    missing = [tool for tool in (f"{PREFIX}gcc", QEMU) if shutil.which(tool) is None]
+    missing = missing_tools()
     if not missing:
         return
     text = f"{' and '.join(missing)} not installed: make toolchain"

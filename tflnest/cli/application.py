@@ -25,6 +25,7 @@ VERBS = {
     "simulate": "simulation",
     "boards": "boards",
     "compare": "comparison",
+    "emulate": "emulation",
     "completion": "completion",
 }
 

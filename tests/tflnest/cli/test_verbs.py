@@ -11,6 +11,7 @@ import tflnest
 from converters import rounding
 from converters.recipe import presets
 from firmware_sim.board import list_boards
+from tests.firmware_sim.monitor import require_emulator
 from tests.tflnest.cli.conftest import BOARD
 from tflnest.cli.application import VERBS, cli
 from tflnest.cli.convert import default_output
@@ -24,11 +25,14 @@ WORKING = {
     "simulate": ["simulate", "{nested}", "--board", BOARD],
     "boards": ["boards"],
     "compare": ["compare", "{int8}", "{nested}", "--limit", "3"],
+    "emulate": ["emulate", "{firmware}"],
     "completion": ["completion", "bash"],
 }
 
 
 def arguments(verb, files):
+    if verb == "emulate":
+        require_emulator()
     return [word.format(**vars(files)) for word in WORKING[verb]]
 
 
