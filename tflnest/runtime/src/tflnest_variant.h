@@ -13,7 +13,9 @@
 
 /* Define TFLNEST_VARIANT to choose one, or TFLNEST_PORTABLE to keep to portable C. */
 #ifndef TFLNEST_VARIANT
-#if defined(__x86_64__) || defined(__aarch64__)
+#if !defined(TFLNEST_PORTABLE) && defined(__ARM_FEATURE_DSP) && defined(__thumb2__)
+#define TFLNEST_VARIANT TFLNEST_VARIANT_DSP
+#elif defined(__x86_64__) || defined(__aarch64__)
 #define TFLNEST_VARIANT TFLNEST_VARIANT_WIDE
 #else
 #define TFLNEST_VARIANT TFLNEST_VARIANT_NARROW
