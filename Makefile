@@ -6,13 +6,18 @@ BIN := $(VENV)/bin
 OUT ?= out
 PYTEST_ARGS ?= -n auto -m "not slow"
 
-.PHONY: help demo test test-slow lint benchmark clean
+# What builds and runs firmware: the cross compiler, its C library, QEMU, and a compiler for QEMU's plugin.
+TOOLCHAIN := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm gcc libc6-dev
+SUDO ?= $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: help demo test test-slow lint benchmark toolchain clean
 
 help:
 	@echo "make demo       convert, evaluate and simulate a small Keras model (sets up $(VENV))"
 	@echo "make test       lint and run the tests (sets up $(VENV))"
 	@echo "make test-slow  also run the tests that take long"
 	@echo "make benchmark  speed, exactness and arena against other engines"
+	@echo "make toolchain  install the cross compiler and QEMU (Debian, Ubuntu)"
 	@echo "make clean      remove $(VENV), $(OUT) and caches"
 
 # Debian's Python comes without ensurepip: install it where we may, say what is missing where we may not.
@@ -42,11 +47,28 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# --no-install-recommends: 1 GB instead of more than 3.
+toolchain:
+	@set -e; \
+	if command -v arm-none-eabi-gcc >/dev/null && command -v qemu-system-arm >/dev/null && \
+	    command -v cc >/dev/null && echo '#include <string.h>' | arm-none-eabi-gcc -E -x c -o /dev/null - 2>/dev/null; then exit 0; fi; \
+	command -v apt-get >/dev/null || { echo "install these, or what your system calls them: $(TOOLCHAIN)" >&2; exit 1; }; \
+	if [ -n "$(SUDO)" ] && ! command -v $(firstword $(SUDO) true) >/dev/null; then \
+	  echo "as root: apt-get install --no-install-recommends $(TOOLCHAIN)" >&2; exit 1; fi; \
+	$(SUDO) apt-get update -q; \
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(TOOLCHAIN)
+
+# Without the toolchain the tests on emulated boards are skipped, or fail where CI=true.
+.PHONY: try-toolchain
+try-toolchain:
+	@$(MAKE) --no-print-directory toolchain SUDO="$(if $(SUDO),$(SUDO) -n)" || \
+	  echo "the tests on emulated boards will be skipped: see make toolchain" >&2
+
 # One BLAS thread per test process: more would wait for each other on the same cores.
-test: lint
+test: lint try-toolchain
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-slow: lint
+test-slow: lint try-toolchain
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 benchmark: $(VENV)/test.stamp

@@ -11,12 +11,14 @@ from firmware_sim.board import Board
 from firmware_sim.board_port import port_files
 from firmware_sim.emulator import run
 from firmware_sim.toolchain import (
+    INSTALL,
     WARNINGS,
     Toolchain,
     core_flags,
     link_error,
 )
 from tests.firmware_sim.monitor import EMULATED, SOURCES, build, require_emulator
+from tests.shared import ROOT
 from tflnest.errors import DoesNotFitError, ExitCode, TflnestError, UnsupportedError, UsageError
 
 STEP = 16
@@ -37,6 +39,12 @@ def test_a_missing_library_is_named(monkeypatch, tmp_path):
     compiler.chmod(0o755)
     with pytest.raises(TflnestError, match="no C library"):
         Toolchain.find(f"{tmp_path}/arm-none-eabi-")
+
+
+def test_the_makefile_installs_what_the_hint_says():
+    line = re.search(r"^TOOLCHAIN := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    packages = set(INSTALL.split()) - {"apt-get", "install", "--no-install-recommends"}
+    assert len(packages) == 3 and packages <= set(line[1].split())
 
 
 def test_an_unknown_core_is_refused():

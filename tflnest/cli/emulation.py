@@ -103,8 +103,8 @@ class _Events:
     def show(self) -> None:
         """Show what is new."""
         machine = self._machine
-        while self._is_console and (text := machine.read_some()):
-            sys.stdout.buffer.write(text)
+        while self._is_console and (received := machine.read_some()):
+            sys.stdout.buffer.write(received)
             sys.stdout.flush()
         fault = self._fault()
         if fault is not None:
