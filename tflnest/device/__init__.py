@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tflnest.device import convolutions
+from tflnest.device import convolutions, elementwise, images, lookups, movement, reductions
 from tflnest.device.calls import Argument, Call, Core, Function, LevelFilter
 from tflnest.device.registry import bind, bind_nested, device_operators, supported_on_device
 from tflnest.device.structures import Computed, Constant, Memory, initializer, structure
@@ -20,7 +20,12 @@ __all__ = [
     "bind_nested",
     "convolutions",
     "device_operators",
+    "elementwise",
+    "images",
     "initializer",
+    "lookups",
+    "movement",
+    "reductions",
     "structure",
     "supported_on_device",
 ]

@@ -74,9 +74,28 @@ def exponentials(node: Node, scale: float, beta: float) -> NDArray[np.int64]:
     return np.where(inside, functions.exp_of_negative(scaled, DIFFERENCE_BITS), 0)
 
 
-@register("SOFTMAX")
-def prepare_softmax(node: Node) -> Kernel:
-    """SOFTMAX: INT8 to INT8 or INT16."""
+@dataclass(frozen=True)
+class CheckedSoftmax:
+    """A SOFTMAX that makes sense.
+
+    Attributes:
+        source: Its input.
+        output: Its output.
+        exponentials: int64, shape (256,): exp by difference to the largest value, no integer bits.
+    """
+
+    source: Tensor
+    output: Tensor
+    exponentials: NDArray[np.int64]
+
+
+def checked_softmax(node: Node) -> CheckedSoftmax:
+    """A SOFTMAX from INT8 to INT8 or INT16.
+
+    Raises:
+        UnsupportedError: It has other types, or scales that TFLM refuses.
+        FormatError: The operator contradicts itself.
+    """
     require_arity(node, 1)
     tensor, output = input_tensor(node, 0), output_tensor(node)
     require_type(node, tensor, ("INT8",))
@@ -89,8 +108,15 @@ def prepare_softmax(node: Node) -> Kernel:
     _check_output(node, output)
     zero_point_of(node, tensor)
     beta = float(np.float32(node.operator.options.get("beta", 1.0)))
-    table = exponentials(node, scale_of(node, tensor), beta)
-    softmax = _Softmax(table, rounding_divide_by_pot(table, SUM_BITS), output.dtype)
+    return CheckedSoftmax(tensor, output, exponentials(node, scale_of(node, tensor), beta))
+
+
+@register("SOFTMAX")
+def prepare_softmax(node: Node) -> Kernel:
+    """SOFTMAX: INT8 to INT8 or INT16."""
+    checked = checked_softmax(node)
+    table, tensor = checked.exponentials, checked.source
+    softmax = _Softmax(table, rounding_divide_by_pot(table, SUM_BITS), checked.output.dtype)
 
     def evaluate(inputs: Arrays) -> tuple[NDArray[Any], ...]:
         values = inputs[0]

@@ -101,7 +101,7 @@ def test_parameters_are_those_of_the_reference_kernel(name: str, seed: int) -> N
 
 
 def test_what_the_runtime_lacks_is_said() -> None:
-    node = single_node("RELU-float32")
+    node = single_node("DEQUANTIZE-int8")
     assert "is not in the device runtime" in (supported_on_device(node) or "")
     node = single_node("CONV_2D-int8")
     assert supported_on_device(node) is None
