@@ -105,9 +105,11 @@ def arithmetic(rng: np.random.Generator, channels: int, products: int, style: st
         rng: Source of numbers.
         channels: Of the output.
         products: Per output; sets the order of magnitude of the scales.
-        style: "usual"; "large" has scales of about 1, some with left shifts; "wild" has any multiplier and shift.
+        style: "plain" is the most common form; "usual" varies it; "large" has scales of about 1, some with left
+            shifts; "wild" has any multiplier and shift.
     """
-    per_channel = rng.random() < 0.8
+    plain = style == "plain"
+    per_channel = plain or rng.random() < 0.8
     count = channels if per_channel else 1
     if style == "wild":
         multiplier = rng.integers(0, 1 << 31, count).astype(np.int32)
@@ -116,20 +118,24 @@ def arithmetic(rng: np.random.Generator, channels: int, products: int, style: st
         scale = 3.0 if style == "large" else 127.0 / (60.0 * 70.0 * np.sqrt(products))
         multiplier, shift = quantize_multipliers(scale * np.exp(rng.normal(0.0, 0.7, count)))
     bias = None
-    if rng.random() < 0.85:
+    if plain or rng.random() < 0.85:
         limit = (1 << 31) - 1 if style == "wild" else 3000
         bias = rng.integers(-limit, limit, channels).astype(np.int32)
     low, high = -128, 127
-    if rng.random() < 0.4:
+    if not plain and rng.random() < 0.4:
         low, high = sorted(int(value) for value in rng.integers(-128, 128, 2))
     zero_points = [int(value) for value in rng.integers(-128, 128, 2)]
     return Arithmetic(multiplier, shift, bias, Requantization(*zero_points, low, high))
 
 
 def weights_and_filter(
-    rng: np.random.Generator, shape: tuple[int, ...], requantization: Arithmetic, nesting: Nesting | None
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    requantization: Arithmetic,
+    nesting: Nesting | None,
+    level: int | None = None,
 ) -> tuple[NDArray[np.int8], Filter]:
-    """Random weights of a random level, and the filter that holds them."""
+    """Random weights of a level, or of a random one, and the filter that holds them."""
     weights = rng.integers(-128, 128, shape).astype(np.int8)
     if rng.random() < 0.1:
         weights = np.where(weights < 0, -128, 127).astype(np.int8)
@@ -138,7 +144,7 @@ def weights_and_filter(
     flat = flat_filter(values, bias, requantization.multiplier, requantization.shift)
     if nesting is None:
         return weights, flat
-    level = int(rng.choice(nesting.levels))
+    level = int(rng.choice(nesting.levels)) if level is None else level
     planes = [rng.integers(0, 1 << plane.bits, weights.size).astype(np.uint8) for plane in nesting.planes]
     if nesting.scheme is Scheme.COMPENSATED:
         planes = nesting.split(nesting.truncate(weights.reshape(-1)))
@@ -184,13 +190,14 @@ def conv_case(
     groups: int = 1,
     tile: int = 16,
     nesting: Nesting | None = None,
+    level: int | None = None,
     style: str = "usual",
 ) -> Case:
     """A CONV_2D; `image` is (samples, height, width, channels)."""
     depth = image[3] // groups
     window = Window.sliding(padding, taps, stride, dilation, image[1:3])
     chosen = arithmetic(rng, channels, taps[0] * taps[1] * depth, style)
-    weights, filter_ = weights_and_filter(rng, (channels, *taps, depth), chosen, nesting)
+    weights, filter_ = weights_and_filter(rng, (channels, *taps, depth), chosen, nesting, level)
     x = _input(rng, image)
     evaluate = convolution(
         weights=weights, bias=chosen.bias, window=window, requantization=chosen.reference, groups=groups
@@ -220,13 +227,14 @@ def depthwise_case(
     padding: str = "SAME",
     tile: int = 16,
     nesting: Nesting | None = None,
+    level: int | None = None,
     style: str = "usual",
 ) -> Case:
     """A DEPTHWISE_CONV_2D; `image` is (samples, height, width, channels)."""
     channels = image[3] * multiplier
     window = Window.sliding(padding, taps, stride, dilation, image[1:3])
     chosen = arithmetic(rng, channels, taps[0] * taps[1], style)
-    weights, filter_ = weights_and_filter(rng, (1, *taps, channels), chosen, nesting)
+    weights, filter_ = weights_and_filter(rng, (1, *taps, channels), chosen, nesting, level)
     x = _input(rng, image)
     evaluate = depthwise_convolution(
         weights=weights,
@@ -256,11 +264,12 @@ def fully_connected_case(
     outputs: int,
     tile: int = 4,
     nesting: Nesting | None = None,
+    level: int | None = None,
     style: str = "usual",
 ) -> Case:
     """A FULLY_CONNECTED."""
     chosen = arithmetic(rng, outputs, inputs, style)
-    weights, filter_ = weights_and_filter(rng, (outputs, inputs), chosen, nesting)
+    weights, filter_ = weights_and_filter(rng, (outputs, inputs), chosen, nesting, level)
     x = _input(rng, (batches, inputs))
     evaluate = fully_connected(
         weights=weights, bias=chosen.bias, requantization=chosen.reference, output_shape=(batches, outputs)
