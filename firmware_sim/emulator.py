@@ -11,7 +11,6 @@ import contextlib
 import os
 import re
 import select
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -27,11 +26,8 @@ from firmware_sim.board import Board
 from firmware_sim.counting import Counter, Region
 from firmware_sim.fault import RECORD_SYMBOL, Fault
 from firmware_sim.image import Image
-from firmware_sim.qmp import Qmp
+from firmware_sim.qemu import QEMU, Qmp, find_qemu
 from tflnest.errors import DeviceError, UsageError
-
-QEMU = "qemu-system-arm"
-INSTALL = "apt-get install --no-install-recommends qemu-system-arm"
 
 #: Seconds until silence is an error; generous, since computers that test are busy.
 TIMEOUT_S = 10.0
@@ -44,20 +40,6 @@ _POLL_S = 0.05
 _TAIL_BYTES = 4000
 _FATAL = re.compile(r"qemu: fatal: (.*)")
 _PROGRAM_COUNTER = re.compile(r"\bR15=([0-9a-f]{8})")
-
-
-def find_qemu() -> str:
-    """Path of QEMU.
-
-    Raises:
-        DeviceError: It is not installed.
-    """
-    path = shutil.which(QEMU)
-    if path is None:
-        raise DeviceError(
-            f"{QEMU} is not installed, and emulated boards need it", f"install it with: {INSTALL}"
-        )
-    return path
 
 
 def find_firmware(path: str | Path) -> Path:
@@ -325,7 +307,7 @@ class Emulator:
             *("-chardev", f"socket,id=control,fd={theirs.fileno()}", "-mon", "chardev=control,mode=control"),
             *(*self._uart_arguments(inherited), "-serial", "chardev:uart"),
             *(word for item in self._blobs.items() for word in _loader(*item)),
-            *([] if self._counter is None else self._counter.arguments(self.image, self._folder)),
+            *([] if self._counter is None else self._counter.arguments(self.image, self._folder, inherited)),
         ]
         self._launch(command, inherited)
         theirs.close()
@@ -334,6 +316,9 @@ class Emulator:
         except DeviceError:
             self._reap()
             raise DeviceError(f"{QEMU} does not start the board {self.board.name}: {self._tail()}") from None
+        if self._counter is not None:
+            self._exit.callback(self._counter.close)
+            self._counter.begin(self._qmp)
         # Short firmware may end before this is answered: then `wait` says how.
         with contextlib.suppress(DeviceError):
             self._qmp.command("cont")

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from firmware_sim.board import Board
-from firmware_sim.emulator import QEMU, Emulator
+from firmware_sim.emulator import Emulator
 from firmware_sim.image import Image
+from firmware_sim.qemu import QEMU
 from firmware_sim.toolchain import PREFIX, Toolchain
 
 SOURCES = Path(__file__).parent / "firmware"

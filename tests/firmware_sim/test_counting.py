@@ -9,9 +9,10 @@ from firmware_sim import counting
 from firmware_sim.board import Board
 from firmware_sim.counting import Counter, Region
 from firmware_sim.emulator import run
+from firmware_sim.qemu import capabilities, find_qemu
 from firmware_sim.toolchain import Toolchain
 from tests.firmware_sim.monitor import EMULATED, build, require_emulator, started
-from tflnest.errors import FormatError, TflnestError
+from tflnest.errors import DeviceError, FormatError, TflnestError, UsageError
 
 REGION = 7
 #: Per turn a load, a store, a subtraction and a branch; then the call of the function and its return, each with
@@ -46,8 +47,49 @@ def test_interrupts_do_not_count():
         assert monitor.machine.regions() == [Region(REGION, PER_TURN * turns + AROUND, 0, 0)]
 
 
-def test_regions_may_nest_and_those_without_an_end_are_not_told():
-    finished = run(Board.load("microbit"), build(Board.load("microbit"), "regions.c"), counter=Counter())
+@pytest.mark.parametrize("name", EMULATED)
+def test_both_ways_count_the_same(name):
+    board = Board.load(name)
+    with started(board, counter=Counter(method="icount")) as monitor:
+        monitor.boot()
+        for turns in (1, 250, 1000):
+            monitor.ask("c", turns)
+        assert monitor.echo(b"still alive") == b"still alive"
+    regions = monitor.machine.regions()
+    assert [region.id for region in regions] == [REGION] * 3
+    for region, turns in zip(regions, (1, 250, 1000), strict=True):
+        # A tick of the clock may come in between: a handler is less than thirty instructions.
+        assert 0 <= region.instructions - (PER_TURN * turns + AROUND) < 30
+
+
+def test_qemus_own_count_has_no_loads():
+    with pytest.raises(UsageError, match="no loads and stores"):
+        Counter(memory=True, method="icount")
+
+
+@pytest.mark.parametrize(
+    ("version", "has_plugins", "method"),
+    [((7, 2), True, "plugin"), ((8, 2), True, "plugin"), ((9, 0), True, "icount"), ((7, 2), False, "icount")],
+)
+def test_the_way_is_chosen_by_what_qemu_takes(monkeypatch, version, has_plugins, method):
+    monkeypatch.setattr(counting, "capabilities", lambda path: (version, has_plugins))
+    assert Counter().method == method
+
+
+def test_what_qemu_can_do_is_asked(tmp_path):
+    (major, minor), has_plugins = capabilities(find_qemu())
+    assert major >= 6 and minor >= 0 and isinstance(has_plugins, bool)
+    odd = tmp_path / "odd"
+    odd.write_text("#!/bin/sh\necho nothing\n")
+    odd.chmod(0o755)
+    with pytest.raises(DeviceError, match="does not tell its version"):
+        capabilities(str(odd))
+
+
+@pytest.mark.parametrize("method", ["plugin", "icount"])
+def test_regions_may_nest_and_those_without_an_end_are_not_told(method):
+    board = Board.load("microbit")
+    finished = run(board, build(board, "regions.c"), counter=Counter(method=method))
     outer = [region.instructions for region in finished.regions if region.id == 0]
     inner = [region.instructions for region in finished.regions if region.id == 1023]
     assert [region.id for region in finished.regions] == [1023, 1023, 0]
