@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,16 @@ class Segment:
             self.written.update(dict.fromkeys(step.outputs))
 
 
+@dataclass(frozen=True)
+class _FrameCall:
+    """A call with its parameters and scratch bytes; the sample where it is repeated for each."""
+
+    native: NativeCall
+    params: ctypes.Structure
+    scratch: int
+    sample: int
+
+
 class Frame:
     """Activations, scratch and prepared calls for a number of samples.
 
@@ -74,11 +85,9 @@ class Frame:
         self._library = library
         self._kept: list[Any] = []
         self.values = self._activations(segments, kept, outside)
-        self._scratch = 0
         lists = [self._calls(segment) for segment in segments]
-        scratch = _aligned_bytes(self._scratch)
-        self._programs = [self._program(calls, scratch.ctypes.data) for calls in lists]
-        self._kept.append(scratch)
+        self._scratch = self._memory(max((call.scratch for calls in lists for call in calls), default=0))
+        self._programs = [self._program(calls) for calls in lists]
 
     def run(self, position: int) -> None:
         """Run a segment on what is in `values`."""
@@ -109,19 +118,23 @@ class Frame:
             else:
                 lives[index] = (first, last)
         offsets, size = place(sizes, lives)
-        arena = _aligned_bytes(size)
-        self._kept.append(arena)
-        return {index: self._view(arena, offsets[index], index) for index in sizes}
+        arena = self._memory(size)
+        return {index: self._view(arena[offsets[index] :], index) for index in sizes}
 
-    def _view(self, arena: NDArray[np.uint8], offset: int, index: int) -> NDArray[Any]:
+    def _memory(self, size: int) -> NDArray[np.uint8]:
+        """Zeroed memory that lives as long as the frame."""
+        memory = _aligned_bytes(size)
+        self._kept.append(memory)
+        return memory
+
+    def _view(self, memory: NDArray[np.uint8], index: int) -> NDArray[Any]:
         tensor = self._tensors[index]
-        raw = arena[offset : offset + tensor.bytes * self._samples].view(tensor.dtype)
+        raw = memory[: tensor.bytes * self._samples].view(tensor.dtype)
         if self._samples == 1:
             return raw.reshape(tensor.shape)
         return raw.reshape(self._samples * tensor.shape[0], *tensor.shape[1:])
 
-    def _calls(self, segment: Segment) -> list[tuple[NativeCall, ctypes.Structure, int]]:
-        """Each call with its parameters and, where it is repeated for every sample, the sample."""
+    def _calls(self, segment: Segment) -> list[_FrameCall]:
         made = []
         for kernel in segment.kernels:
             for native in kernel.calls:
@@ -129,8 +142,8 @@ class Frame:
                 params = native.params(self._samples, together)
                 self._kept.append(params)
                 size = self._library.buffer_size(native.call.function, params)
-                self._scratch = max(self._scratch, size)
-                made += [(native, params, sample) for sample in range(1 if together else self._samples)]
+                samples = range(1 if together else self._samples)
+                made += [_FrameCall(native, params, size, sample) for sample in samples]
         return made
 
     def _leads_with_samples(self, native: NativeCall) -> bool:
@@ -138,22 +151,26 @@ class Frame:
         tensors = [self._tensors[argument.tensor] for argument in arguments]
         return all(tensor.shape[:1] == (1,) for tensor in tensors if tensor.data is None)
 
-    def _program(
-        self, calls: Sequence[tuple[NativeCall, ctypes.Structure, int]], scratch: int
-    ) -> ctypes.Array[NativeStep]:
+    def _program(self, calls: Sequence[_FrameCall]) -> ctypes.Array[NativeStep]:
         program = (NativeStep * len(calls))()
-        for position, (native, params, sample) in enumerate(calls):
-            pointers: list[int] = [ctypes.addressof(params)]
-            if native.filter is not None:
-                pointers.append(ctypes.addressof(native.filter))
-            for argument in (*native.call.inputs, *native.call.outputs):
-                pointers.append(self._address(argument.tensor, sample) + argument.offset)
-            if native.call.function.has_scratch:
-                pointers.append(scratch)
+        for position, item in enumerate(calls):
+            call = item.native.call
+            pointers: list[int] = [ctypes.addressof(item.params)]
+            if item.native.filter is not None:
+                pointers.append(ctypes.addressof(item.native.filter))
+            for argument in (*call.inputs, *call.outputs):
+                pointers.append(self._address(argument.tensor, item.sample) + argument.offset)
+            if call.function.has_scratch:
+                pointers.append(self._scratch_address(item.scratch))
             array = (ctypes.c_void_p * len(pointers))(*pointers)
             self._kept.append(array)
-            program[position] = NativeStep(native.entry, ctypes.addressof(array))
+            program[position] = NativeStep(item.native.entry, ctypes.addressof(array))
         return program
+
+    def _scratch_address(self, size: int) -> int:
+        """Where a call finds so many bytes of scratch: all calls share them."""
+        assert size <= self._scratch.size
+        return int(self._scratch.ctypes.data)
 
     def _address(self, index: int, sample: int) -> int:
         tensor = self._tensors[index]
