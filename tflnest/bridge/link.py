@@ -287,11 +287,11 @@ class Link:
                     heard = True
                     continue
                 answer = self._reply(arrival)
-                if answer is None:
+                if answer is None or not upload.awaits(answer.sequence):
                     continue
-                if answer.type == MessageType.ERROR:
-                    self._checked(answer)
-                heard = upload.answered(answer.sequence, OffsetReply.unpack(answer.payload).expected) or heard
+                expected = OffsetReply.unpack(self._checked(answer).payload).expected
+                upload.answered(answer.sequence, expected)
+                heard = True
             if heard:
                 return True
         return False

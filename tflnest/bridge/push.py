@@ -10,6 +10,7 @@ from typing import Any
 
 from tflnest.bridge.link import Link, RestartedError
 from tflnest.bridge.messages import (
+    ErrorCode,
     MessageType,
     OffsetReply,
     PageBegin,
@@ -133,12 +134,26 @@ class Push:
         self._state = StateRow()
 
     def steps(self) -> Iterator[PushStep]:
-        """Do it, and tell of every step."""
-        self._look()
-        before = 0
+        """Do it, however often the board starts anew meanwhile, and tell of every step."""
+        restarts, best = 0, self._payload
+        while True:
+            try:
+                self._look()
+                yield from self._bring_all()
+                return
+            except RestartedError:
+                # What it lost shows only now: begin with the first page again, and send what is missing.
+                restarts = restarts + 1 if self._payload == best else 0
+                best = self._payload
+                if restarts >= MAX_RESTARTS:
+                    raise
+                self._link.hello()
+                yield self._step(PushKind.RESTARTED, self._needed[0])
+
+    def _bring_all(self) -> Iterator[PushStep]:
+        self._done = 0
         for page in self._needed:
-            yield from self._over_restarts(page, before)
-            before += page.size
+            yield from self._bring(page)
             if self._raise_level(page):
                 self._ready.append((page.level, self._payload))
                 yield self._step(PushKind.READY, page)
@@ -177,43 +192,19 @@ class Push:
         self._rows = self._link.read_table(Table.PAGES, PageRow)
         self._state = self._link.read_table(Table.STATE, StateRow)[0]
 
-    def _over_restarts(self, page: Page, before: int) -> Iterator[PushStep]:
-        """Bring one page to the board, however often it starts anew meanwhile."""
-        restarts, best = 0, self._payload
-        while True:
-            try:
-                self._done = before
-                yield from self._bring(page)
-                return
-            except RestartedError:
-                restarts = restarts + 1 if self._payload == best else 0
-                best = self._payload
-                if restarts >= MAX_RESTARTS:
-                    raise
-                self._link.hello()
-                self._look()
-                yield self._step(PushKind.RESTARTED, page)
-
     def _bring(self, page: Page) -> Iterator[PushStep]:
         row = self._rows[page.index]
         image = page_image(self._content, page)
         if self._state.resident >> page.index & 1:
             if computed_crc32(self._link, page.index) == page.crc32:
                 self._done += page.size
-                if page.index not in self._sent_pages:
+                if page.index not in (*self._sent_pages, *self._skipped_pages):
                     self._skipped_pages.append(page.index)
                 yield self._step(PushKind.SKIPPED, page)
                 return
             self._drop_damaged(page)
         elif row.capacity < page.size:
-            raise DoesNotFitError(
-                f"page {page.index} (level {page.level}) has {page.size:,} bytes, "
-                f"and the board has room for {row.capacity:,}",
-                "use a lower level, page something out, or make firmware with more room",
-                memory="sram",
-                needed_bytes=page.size,
-                available_bytes=row.capacity,
-            )
+            raise _no_room(page, row.capacity)
         have = self._begin(page, image)
         self._done += have
         if have:
@@ -240,7 +231,13 @@ class Push:
         ):
             return arrived
         payload = PageBegin(self._directory.identity).pack()
-        return OffsetReply.unpack(self._link.call(MessageType.PAGE_BEGIN, payload, page.index)).expected
+        try:
+            reply = self._link.call(MessageType.PAGE_BEGIN, payload, page.index)
+        except RefusedError as error:
+            if error.code != ErrorCode.SIZE:
+                raise
+            raise _no_room(page, error.second) from None
+        return OffsetReply.unpack(reply).expected
 
     def _end(self, page: Page) -> None:
         reply = self._link.call(MessageType.PAGE_END, PageEnd(page.size, page.crc32).pack(), page.index)
@@ -264,6 +261,16 @@ class Push:
         self._link.call(MessageType.SET_LEVEL, SetLevel(page.level).pack())
         self._state = replace(self._state, level=page.level)
         return True
+
+
+def _no_room(page: Page, room: int) -> DoesNotFitError:
+    return DoesNotFitError(
+        f"page {page.index} (level {page.level}) has {page.size:,} bytes, and the board has room for {room:,}",
+        "use a lower level, page something out, or make firmware with more room",
+        memory="sram",
+        needed_bytes=page.size,
+        available_bytes=room,
+    )
 
 
 def computed_crc32(link: Link, page: int) -> int:

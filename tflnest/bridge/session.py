@@ -194,18 +194,20 @@ class Upload:
         self._flying.append(_Portion(sequence, offset, count, wire_bytes))
         self._next = offset + count
 
-    def answered(self, sequence: int, expected: int) -> bool:
-        """The board answered a portion.
+    def awaits(self, sequence: int) -> bool:
+        """Whether a portion with this number is on its way."""
+        return any(portion.sequence == sequence for portion in self._flying)
+
+    def answered(self, sequence: int, expected: int) -> None:
+        """The board answered a portion that is on its way.
 
         Args:
             sequence: Of the request.
             expected: The offset that the board takes next.
 
-        Returns:
-            Whether it was one of those on their way.
+        Raises:
+            DeviceError: The offset makes no sense.
         """
-        if all(portion.sequence != sequence for portion in self._flying):
-            return False
         portion = self._flying.popleft()
         while portion.sequence != sequence:  # its answer got lost, and this one says more
             portion = self._flying.popleft()
@@ -217,7 +219,6 @@ class Upload:
                 self._go_back()
         else:
             self._next = max(self._next, expected)
-        return True
 
     def damaged(self) -> None:
         """The board received a frame that was not sound: as answers come in order, the one that is due next."""
