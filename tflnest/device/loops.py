@@ -36,6 +36,7 @@ class Broadcast:
     second_step: Int32
     first_size: Int32
     second_size: Int32
+    output_size: Int32
     loop_count: Int32
     loops: Annotated[tuple[Loop, ...], Array]
 
@@ -75,6 +76,7 @@ def broadcast_of(first: Tensor, second: Tensor, output: Tensor) -> Broadcast:
         second_step=inner.second_step,
         first_size=first.size,
         second_size=second.size,
+        output_size=output.size,
         loop_count=len(outer),
         loops=outer,
     )

@@ -13,8 +13,8 @@ from tflnest.device.loops import MAX_LOOPS, Loop, check_not_empty, contiguous_st
 from tflnest.device.registry import register
 from tflnest.device.structures import UINT8, Array, Int32, c_struct
 from tflnest.graph import Tensor
-from tflnest.kernels.checks import input_tensor, output_tensor, unsupported
-from tflnest.kernels.joining import CheckedPad, checked_concatenation, checked_pack, checked_pad
+from tflnest.kernels.checks import input_tensor, output_tensor
+from tflnest.kernels.joining import checked_concatenation, checked_pack, checked_pad
 from tflnest.kernels.registry import Node, prepare
 from tflnest.kernels.reshaping import checked_transpose
 from tflnest.kernels.slicing import (
@@ -227,23 +227,18 @@ def bind_concatenation(node: Node) -> tuple[Call, ...]:
 @register("PAD")
 @register("PADV2")
 def bind_pad(node: Node) -> tuple[Call, ...]:
-    """PAD and PADV2, with a constant whose bytes are all the same."""
+    """PAD and PADV2; a given value is copied everywhere first, unless all its bytes are the same."""
     checked = checked_pad(node)
     check_not_empty(node)
+    target = View.whole(checked.output)
     shape = zip(checked.pairs, checked.source.shape, strict=True)
-    inside = View.whole(checked.output).at(tuple(slice(before, before + size) for (before, _), size in shape))
-    return (move(View.whole(checked.source), inside, fill=_fill(node, checked)),)
-
-
-def _fill(node: Node, checked: CheckedPad) -> int:
-    """The byte that is padded with."""
+    inside = target.at(tuple(slice(before, before + size) for (before, _), size in shape))
     value: Any = checked.value
     if value is None:
         given = input_tensor(node, 2)
-        if given.data is None:
-            raise unsupported(node, f"the value to pad with (tensor {given.label}) is not a constant")
+        if given.data is None or len(set(given.data.tobytes())) > 1:
+            everywhere = View(given, target.counts, (0,) * len(target.counts))
+            return move(everywhere, target), move(View.whole(checked.source), inside)
         value = given.data.reshape(-1)[0]
-    content = set(np.array(value).astype(checked.source.dtype).tobytes())
-    if len(content) > 1:
-        raise unsupported(node, f"padding with {value}, whose bytes differ")
-    return content.pop()
+    fill = np.array(value).astype(checked.source.dtype).tobytes()[0]
+    return (move(View.whole(checked.source), inside, fill),)

@@ -49,6 +49,7 @@ class SumParams:
 
     run: Int32
     input_size: Int32
+    output_size: Int32
     kept_count: Int32
     reduced_count: Int32
     kept_loops: Annotated[tuple[Loop, ...], Array]
@@ -159,6 +160,7 @@ def _bind_reduction(node: Node) -> tuple[Call, ...]:
     params = SumParams(
         run=run,
         input_size=checked.source.size,
+        output_size=checked.output.size,
         kept_count=len(kept),
         reduced_count=len(reduced),
         kept_loops=kept,

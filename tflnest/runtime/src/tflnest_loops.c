@@ -58,7 +58,8 @@ tflnest_status tflnest_broadcast_check(const tflnest_broadcast *broadcast)
     const int32_t loop_count = broadcast->loop_count;
     const int32_t run = broadcast->run;
     const int32_t turns = tflnest_loops_turns(loops, loop_count);
-    if (turns == 0 || run < 1 || (int64_t)turns * run > TFLNEST_MAX_EXTENT ||
+    if (turns == 0 || run < 1 || broadcast->output_size > TFLNEST_MAX_EXTENT ||
+        (int64_t)turns * run != broadcast->output_size ||
         ((broadcast->first_step | broadcast->second_step) & ~1) != 0) {
         return TFLNEST_ERROR_ARGUMENT;
     }

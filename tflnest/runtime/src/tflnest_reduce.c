@@ -26,7 +26,8 @@ tflnest_status tflnest_sum_check(const tflnest_sum_params *params)
     const int32_t kept = tflnest_loops_turns(params->kept_loops, params->kept_count);
     const int32_t reduced = tflnest_loops_turns(params->reduced_loops, params->reduced_count);
     if (kept == 0 || reduced == 0 || reduced > MAX_SUMMED || params->run < 1 ||
-        (int64_t)kept * params->run > params->input_size ||
+        params->output_size > TFLNEST_MAX_EXTENT ||
+        (int64_t)kept * params->run != params->output_size ||
         !tflnest_is_factor(params->multiplier, params->shift) || !tflnest_is_int8(params->output_zero_point)) {
         return TFLNEST_ERROR_ARGUMENT;
     }

@@ -29,6 +29,7 @@ typedef struct {
     int32_t second_step; /* 0 or 1 */
     int32_t first_size;  /* elements of the first input, which no turn leaves */
     int32_t second_size; /* elements of the second input */
+    int32_t output_size; /* elements of the output: those of all runs */
     int32_t loop_count;  /* 0 to TFLNEST_MAX_LOOPS */
     const tflnest_loop *loops;
 } tflnest_broadcast;

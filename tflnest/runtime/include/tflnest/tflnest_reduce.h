@@ -16,6 +16,7 @@ extern "C" {
 typedef struct {
     int32_t run;                       /* 1 or more */
     int32_t input_size;                /* elements of the input, which no turn leaves */
+    int32_t output_size;               /* elements of the output: those of all runs */
     int32_t kept_count;                /* 0 to TFLNEST_MAX_LOOPS */
     int32_t reduced_count;             /* 0 to TFLNEST_MAX_LOOPS */
     const tflnest_loop *kept_loops;    /* outermost first */
