@@ -16,7 +16,7 @@ help:
 	@echo "make demo       convert, evaluate and simulate a small Keras model (sets up $(VENV))"
 	@echo "make test       lint and run the tests (sets up $(VENV))"
 	@echo "make test-slow  also run the tests that take long"
-	@echo "make benchmark  speed, exactness and arena against other engines"
+	@echo "make benchmark  speed, exactness and arena against other engines, accuracy in its quick form"
 	@echo "make toolchain  install the cross compiler and QEMU (Debian, Ubuntu)"
 	@echo "make clean      remove $(VENV), $(OUT) and caches"
 
@@ -75,6 +75,7 @@ benchmark: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.exactness --levels 4,6,8
 	$(BIN)/python -m benchmarks.reference_speed
 	$(BIN)/python -m benchmarks.arena
+	$(BIN)/python -m benchmarks.accuracy --quick --models digits,resnet8,vww_96
 
 clean:
 	rm -rf $(VENV) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

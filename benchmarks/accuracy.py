@@ -1,18 +1,17 @@
 """Accuracy of nested quantization: our ways and our peers', level by level.
 
-    python benchmarks/accuracy.py [--models resnet8,mobilenet_v2] [--rows nestquant,mixed] [--images 2000]
-    python benchmarks/accuracy.py --model MODEL --calibration-data TRAIN.npz --data TEST.npz
+    python -m benchmarks.accuracy [--models resnet8,mobilenet_v2] [--rows nestquant,mixed] [--images 2000]
+    python -m benchmarks.accuracy --model MODEL --calibration-data TRAIN.npz --data TEST.npz
+    python -m benchmarks.accuracy --ablation --models resnet8 --images 2000
 
-Every row is a set of options of `tflnest.convert`; every level is measured on samples that calibration never sees,
-against the source model. A cell is the mean over calibration draws; ± is their standard deviation. The engine is
+Every row is a set of options of `tflnest.convert`, or a model of one width that nests nothing; every level is
+measured on samples that calibration never sees, against the source model (a float source: against its float outputs). A cell is the mean over calibration draws; ± is their standard deviation. The engine is
 stock LiteRT, as fast as it goes; `--engine reference` is bit-exact with TFLM and slow. How far the two agree on the
 very same int8 model is printed as the noise floor: differences below it say nothing.
 
 Settings are not chosen on what is reported: `--choose` measures on calibration samples that a draw left over.
 
-Where several classes share the highest output (int8 outputs saturate), a model's vote is split evenly among them.
-"top-1" and "agreement" take the first of them, as argmax does; "split" counts the share of votes that two models,
-or a model and the label, have in common.
+What the figures mean where several classes share the highest output stands in `scores.py`.
 """
 
 from __future__ import annotations
@@ -21,180 +20,39 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import subjects  # noqa: E402
+from dedicated import dedicated  # noqa: E402
+from rows import ABLATION, LEVELS, MAIN, QUICK, ROWS, Chain, Row  # noqa: E402
+from scores import Outputs, Score, bits_per_weight, is_tied, score  # noqa: E402
 from subjects import SUBJECTS, Subject  # noqa: E402
 
 import tflnest  # noqa: E402
-from converters.conversion import Conversion  # noqa: E402
-from converters.recipe import Recipe, Scale, load_recipe  # noqa: E402
+from converters.folding import fix_batch  # noqa: E402
+from converters.quantization import quantize  # noqa: E402
 from converters.sources import load_source  # noqa: E402
 from tflnest.dataset import Dataset  # noqa: E402
 from tflnest.model import Model  # noqa: E402
-from tflnest.nested import nested_operators  # noqa: E402
 from tflnest.runner import Runner, single_input  # noqa: E402
 
 SCHEMA_VERSION = 1
-LEVELS = (8, 6, 5, 4, 3)
-Chain = tuple[int, ...]
-
-#: Which chain shows a level: NestQuant's pairs, one file per level, and chains that share their levels.
-PAIRS: dict[int, Chain] = {8: (6, 8), 6: (6, 8), 5: (5, 8), 4: (4, 8), 3: (3, 8)}
-ALONE: dict[int, Chain] = {6: (6,), 5: (5,), 4: (4,), 3: (3,)}
-CHAINS: dict[int, Chain] = {8: (4, 6, 8), 6: (4, 6, 8), 5: (5, 8), 4: (4, 6, 8), 3: (3, 5, 8)}
-
-#: Probabilities of int8 outputs end at half of their step.
-LEAST_PROBABILITY = 1 / 512
-
 #: Samples that the noise floor is measured on: the reference engine is slow.
 FLOOR_SAMPLES = 200
 
 #: Samples that `--choose` measures on, where a draw leaves as many.
 CHOICE_SAMPLES = 2000
 
-Outputs = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One way to nest.
-
-    Attributes:
-        title: What tables call it.
-        chains: The chain that shows each level.
-        options: Options of `tflnest.convert`.
-        budget: Whether the subject's budget for the base level applies.
-        uses_data: Whether an int8 source is fitted to calibration data.
-    """
-
-    title: str
-    chains: Mapping[int, Chain]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    budget: bool = False
-    uses_data: bool = True
-
-
-def scaled(preset: str) -> Recipe:
-    """A preset with filter scales that each part-bit level has for itself."""
-    return replace(load_recipe(preset), scale=Scale.CORRECTED)
-
-
-ROWS = {
-    "nearest": Row("nearest, compensated", PAIRS, {"recipe": "compensated"}, uses_data=False),
-    "nestquant": Row("NestQuant", PAIRS, {"recipe": "nestquant"}, uses_data=False),
-    "dedicated-nearest": Row("dedicated, nearest", ALONE, {"recipe": "compensated"}, uses_data=False),
-    "dedicated-squant": Row("dedicated, SQuant", ALONE, {"recipe": "nestquant"}, uses_data=False),
-    "dedicated-bias": Row("dedicated, truncate + bias", ALONE, {"recipe": "uniform"}),
-    "hierarchical": Row(
-        "bucket, hierarchical flips", CHAINS, {"recipe": "uniform", "rounding": "hierarchical"}
-    ),
-    "uniform": Row("bucket, truncate, uniform", CHAINS, {"recipe": "uniform"}),
-    "mixed": Row("bucket, truncate, mixed", CHAINS, {"recipe": "default"}, budget=True),
-    "uniform-scale": Row("bucket, truncate, uniform, scale", CHAINS, {"recipe": scaled("uniform")}),
-    "mixed-scale": Row("bucket, truncate, mixed, scale", CHAINS, {"recipe": scaled("default")}, budget=True),
-    "joint-uniform": Row("bucket, joint, uniform", CHAINS, {"recipe": "uniform", "rounding": "joint"}),
-    "joint": Row("bucket, joint, mixed", CHAINS, {"recipe": "default", "rounding": "joint"}, budget=True),
-    "joint-scale": Row(
-        "bucket, joint, mixed, scale", CHAINS, {"recipe": scaled("default"), "rounding": "joint"}, budget=True
-    ),
-}
-
-
-# ---------------------------------------------------------------------------------------------- figures
-
-
-@dataclass(frozen=True)
-class Score:
-    """A model's outputs against the source's and the labels.
-
-    Attributes:
-        top1: Share of samples whose first highest output is the label's; None without labels.
-        split_top1: The label's share of the votes.
-        agreement: Share of samples whose first highest output is that of the source.
-        split_agreement: Share of votes that coincide with the source's.
-        divergence: Kullback-Leibler divergence of the class probabilities from the source's, in nats.
-    """
-
-    top1: float | None
-    split_top1: float | None
-    agreement: float
-    split_agreement: float
-    divergence: float
-
-
-def votes(outputs: Outputs) -> Outputs:
-    """One vote per sample, split evenly among the classes with the highest output."""
-    highest: Outputs = (outputs == outputs.max(axis=1, keepdims=True)).astype(np.float64)
-    highest /= highest.sum(axis=1, keepdims=True)
-    return highest
-
-
-def common_votes(first: Outputs, second: Outputs) -> float:
-    """Share of two models' votes that coincide."""
-    return float(np.minimum(votes(first), votes(second)).sum(axis=1).mean())
-
-
-def tied(outputs: Outputs) -> float:
-    """Share of samples with several classes at the top."""
-    return float(((outputs == outputs.max(axis=1, keepdims=True)).sum(axis=1) > 1).mean())
-
-
-def log_probabilities(outputs: Outputs, are_probabilities: bool) -> Outputs:
-    """Logarithms of class probabilities, from probabilities or from logits."""
-    values = np.log(np.maximum(outputs, LEAST_PROBABILITY)) if are_probabilities else outputs
-    logs: Outputs = values - values.max(axis=1, keepdims=True)
-    logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
-    return logs
-
-
-def are_probabilities(outputs: Outputs) -> bool:
-    """Whether outputs look like probabilities: none is negative, and they add up to about 1."""
-    return bool(outputs.min() >= 0 and np.abs(outputs.sum(axis=1) - 1).mean() < 0.05)
-
-
-def score(outputs: Outputs, source: Outputs, labels: NDArray[np.int64] | None) -> Score:
-    """Compare outputs, (samples, classes), real numbers."""
-    kind = are_probabilities(source)
-    reference, other = log_probabilities(source, kind), log_probabilities(outputs, kind)
-    classes = outputs.argmax(axis=1)
-    return Score(
-        top1=None if labels is None else float((classes == labels).mean()),
-        split_top1=None if labels is None else float(votes(outputs)[np.arange(len(labels)), labels].mean()),
-        agreement=float((classes == source.argmax(axis=1)).mean()),
-        split_agreement=common_votes(outputs, source),
-        divergence=float(np.sum(np.exp(reference) * (reference - other), axis=1).mean()),
-    )
-
-
-def bits_per_weight(model: Model, level: int) -> float:
-    """Bits per weight that a level keeps resident, by the bytes of the planes; flat filters have all of theirs."""
-    assert model.directory is not None
-    position = model.directory.levels.index(level)
-    nested = {item.planes: (subgraph, item) for subgraph, item in nested_operators(model.graph)}
-    bits = weights = 0
-    for planes, (subgraph, item) in nested.items():
-        resident = planes[: item.model_levels[position] + 1]
-        bits += 8 * sum(subgraph.tensors[index].size for index in resident)
-        weights += item.weights
-    flat = {
-        (subgraph.index, operator.inputs[1]): subgraph.tensors[operator.inputs[1]].size
-        for subgraph in model.graph.subgraphs
-        for operator in subgraph.operators
-        if operator.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
-    }
-    total = weights + sum(flat.values())
-    return (bits + 8 * sum(flat.values())) / max(total, 1)
-
+#: Measured samples and draws of `--quick`.
+QUICK_IMAGES, QUICK_DRAWS = 500, 1
 
 # ---------------------------------------------------------------------------------------------- measuring
 
@@ -269,6 +127,10 @@ class Bench:
             self._measured[key] = data, run(self.source.model, None, engine, data)
         return self._measured[key]
 
+    def has(self, key: str) -> bool:
+        """Whether a row makes sense: a float source can't do without data."""
+        return not (self.source.is_float and key == "no-data")
+
     def measure(self, key: str, levels: Sequence[int] = LEVELS) -> Line:
         """Some levels of a row."""
         row = ROWS[key]
@@ -279,25 +141,36 @@ class Bench:
                 report(
                     f"{self.subject.name}: {row.title}, chain {','.join(map(str, chain))}, draw {draw + 1}"
                 )
-                options = dict(row.options) | (
-                    {"base_bits": self.subject.budget(chain)} if row.budget else {}
-                )
-                calibration = self.calibration(draw) if fitted else None
                 start = time.perf_counter()
-                result = tflnest.convert(
-                    self.subject.model, levels=chain, calibration=calibration, seed=draw, **options
-                )
+                made = self._dedicated(row, chain, draw) if row.dedicated else self._nested(row, chain, draw)
                 line.seconds.append(time.perf_counter() - start)
-                self._score(result, line, chain, draw)
+                self._score(made, line, chain, draw)
         report(f"{self.subject.name}: {row.title}: {_summary(line)}")
         return line
 
-    def _score(self, result: Conversion, line: Line, chain: Chain, draw: int) -> None:
+    def _nested(self, row: Row, chain: Chain, draw: int) -> Model:
+        """The model that a row's options give."""
+        options = dict(row.options) | ({"base_bits": self.subject.budget(chain)} if row.budget else {})
+        calibration = self.calibration(draw) if row.uses_data or self.source.is_float else None
+        return tflnest.convert(
+            self.subject.model, levels=chain, calibration=calibration, seed=draw, **options
+        ).model
+
+    def _dedicated(self, row: Row, chain: Chain, draw: int) -> Model:
+        """A stock model of the chain's one width, on grids of its own."""
+        model = fix_batch(self.source.model)
+        if not self.source.is_float:
+            return dedicated(model, chain[0], row.dedicated)
+        result = quantize(model, self.calibration(draw))
+        return dedicated(result.model, chain[0], row.dedicated, result.weights)
+
+    def _score(self, model: Model, line: Line, chain: Chain, draw: int) -> None:
         data, source = self.measured(draw)
+        nested = model.directory is not None
         for level, cell in line.cells.items():
             if cell.chain == chain:
-                cell.bits.append(bits_per_weight(result.model, level))
-                outputs = run(result.model, level, self.engine, data)
+                cell.bits.append(bits_per_weight(model, level) if nested else float(level))
+                outputs = run(model, level if nested else None, self.engine, data)
                 cell.scores.append(score(outputs, source, data.labels()))
 
     def floor(self) -> dict[str, Any]:
@@ -315,11 +188,9 @@ class Bench:
         return {
             "top1": own.top1,
             "split_top1": own.split_top1,
-            "samples": len(few),
-            "agreement": compared.agreement,
-            "split_agreement": compared.split_agreement,
-            "divergence": compared.divergence,
-            "tied": tied(exact),
+            "floor": {"samples": len(few), **vars(compared)},
+            "tied": float(is_tied(source).mean()),
+            "bits": 32.0 if self.source.is_float else 8.0,
         }
 
 
@@ -346,6 +217,7 @@ def report(text: str) -> None:
 FIGURES = {
     "top1": ("top-1 (%)", 100, 2),
     "agreement": ("agreement with the source (%)", 100, 2),
+    "unique_agreement": ("agreement where the source's top is unique (%)", 100, 2),
     "split_agreement": ("agreement, ties split (%)", 100, 2),
     "divergence": ("KL of class probabilities (nats)", 1, 4),
     "bits": ("bits per weight", 1, 2),
@@ -385,7 +257,7 @@ def document(bench: Bench, lines: Sequence[Line], floor: Mapping[str, Any]) -> d
 
 def heading(content: Mapping[str, Any]) -> Iterator[str]:
     """What was measured, and how far to trust it."""
-    source = content["source"]
+    source, floor = content["source"], content["source"]["floor"]
     of = "calibration samples left over" if content["choose"] else "samples"
     yield (
         f"{content['samples']:,} {of}, engine {content['engine']}; {content['calibration']} calibration samples, "
@@ -398,9 +270,9 @@ def heading(content: Mapping[str, Any]) -> Iterator[str]:
             f"{error:.2f}."
         )
     yield (
-        f"Noise floor: LiteRT's default kernels and the reference engine, on the same int8 model and {source['samples']} "
-        f"samples, agree on {100 * source['agreement']:.1f} % (ties split {100 * source['split_agreement']:.1f} %), "
-        f"KL {source['divergence']:.4f}; {100 * source['tied']:.1f} % of the samples have ties at the top."
+        f"Noise floor: LiteRT's default kernels and the reference engine, on the same int8 model and {floor['samples']} "
+        f"samples, agree on {100 * floor['agreement']:.1f} % (ties split {100 * floor['split_agreement']:.1f} %), "
+        f"KL {floor['divergence']:.4f}. On {100 * source['tied']:.1f} % of all samples the source has ties at the top."
     )
 
 
@@ -409,6 +281,10 @@ def table(content: Mapping[str, Any], name: str) -> list[list[str]]:
     title, factor, digits = FIGURES[name]
     timed = name == "bits"
     lines = [[title, *(f"level {level}" for level in LEVELS), *(["seconds"] if timed else [])]]
+    own = content["source"].get(name)
+    if own is not None:
+        full = _cell((own, 0.0), factor, digits)
+        lines.append(["source", full, *["-"] * (len(LEVELS) - 1), *(["-"] if timed else [])])
     for row in content["rows"]:
         cells = {item["level"]: item[name] for item in row["levels"]}
         figures = [_cell(cells.get(level), factor, digits) for level in LEVELS]
@@ -431,6 +307,8 @@ def show(content: Mapping[str, Any], markdown: bool) -> str:
     for name in FIGURES:
         lines = table(content, name)
         if all(cell == "-" for line in lines[1:] for cell in line[1:]):
+            continue
+        if name == "unique_agreement" and not content["source"]["tied"]:
             continue
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
         text = [
@@ -483,10 +361,16 @@ def _subjects(
     "--calibration-data", type=click.Path(exists=True, path_type=Path), help="Its .npz to calibrate."
 )
 @click.option("--data", type=click.Path(exists=True, path_type=Path), help="Its .npz to measure: x, and y.")
-@click.option("--rows", metavar="NAME,...", help=f"Of {', '.join(ROWS)}. [default: all]")
+@click.option("--rows", metavar="NAME,...", help=f"Of {', '.join(ROWS)}. [default: {', '.join(MAIN)}]")
+@click.option("--ablation", is_flag=True, help="The rows that show what each part is worth.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help=f"{QUICK_IMAGES} samples, {QUICK_DRAWS} draw, and rows {', '.join(QUICK)}, where no other are asked for.",
+)
 @click.option("--levels", metavar="B,...", help="Of 8,6,5,4,3. [default: all]")
 @click.option("--images", type=click.IntRange(1), help="At most so many measured samples. [default: all]")
-@click.option("--draws", type=click.IntRange(1), default=3, show_default=True, help="Calibration draws.")
+@click.option("--draws", type=click.IntRange(1), help="Calibration draws. [default: 3]")
 @click.option("--calibration", type=click.IntRange(1), help="Samples of a draw. [default: the model's own]")
 @click.option("--engine", type=click.Choice(["litert", "reference"]), default="litert", show_default=True)
 @click.option("--choose", is_flag=True, help="Measure on calibration samples that a draw left over.")
@@ -497,21 +381,29 @@ def command(
     calibration_data: Path | None,
     data: Path | None,
     rows: str | None,
+    ablation: bool,
+    quick: bool,
     levels: str | None,
     images: int | None,
-    draws: int,
+    draws: int | None,
     calibration: int | None,
     engine: str,
     choose: bool,
     style: str,
 ) -> None:
     """Measure and print."""
-    keys = _names(rows, tuple(ROWS), "row")
+    if rows and ablation:
+        raise click.UsageError("--rows and --ablation both choose the rows: leave one of them out")
+    default = ",".join(ABLATION if ablation else QUICK if quick else MAIN)
+    keys = _names(rows or default, tuple(ROWS), "row")
+    images = images or (QUICK_IMAGES if quick else None)
+    draws = draws or (QUICK_DRAWS if quick else 3)
     wanted = [int(level) for level in _names(levels, tuple(map(str, LEVELS)), "level")]
     documents = []
     for subject in _subjects(models, (model, calibration_data, data), calibration):
         bench = Bench(subject, draws, images, engine, choose)
-        documents.append(document(bench, [bench.measure(key, wanted) for key in keys], bench.floor()))
+        lines = [bench.measure(key, wanted) for key in keys if bench.has(key)]
+        documents.append(document(bench, lines, bench.floor()))
         if style != "json":
             click.echo(show(documents[-1], style == "markdown") + "\n")
     if style == "json":

@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 
 from converters.conversion import convert
-from tests.models import network
+from tests.models import network, random_inputs
 from tests.shared import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import accuracy
+import dedicated
+import scores
 import subjects
 
 from tflnest.dataset import Dataset
+from tflnest.interpreter import Interpreter
 
 SAMPLES = 48
 
@@ -43,8 +46,8 @@ def subject(files):
 
 def test_a_vote_is_split_among_the_highest():
     outputs = np.array([[1.0, 3, 2], [5, 5, 0], [4, 4, 4]])
-    np.testing.assert_allclose(accuracy.votes(outputs), [[0, 1, 0], [0.5, 0.5, 0], [1 / 3, 1 / 3, 1 / 3]])
-    assert accuracy.tied(outputs) == 2 / 3
+    np.testing.assert_allclose(scores.votes(outputs), [[0, 1, 0], [0.5, 0.5, 0], [1 / 3, 1 / 3, 1 / 3]])
+    assert scores.is_tied(outputs).tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -60,33 +63,33 @@ def test_a_vote_is_split_among_the_highest():
 )
 def test_common_votes(first, second, share):
     pair = np.array([first], float), np.array([second], float)
-    assert accuracy.common_votes(*pair) == pytest.approx(share)
-    assert accuracy.common_votes(*pair[::-1]) == pytest.approx(share)
+    assert scores.common_votes(*pair) == pytest.approx(share)
+    assert scores.common_votes(*pair[::-1]) == pytest.approx(share)
 
 
 def test_divergence_of_logits_by_hand():
     source, other = np.array([[0.0, 0.0]]), np.array([[np.log(3.0), 0.0]])
     expected = 0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)
-    assert accuracy.score(other, source, None).divergence == pytest.approx(expected)
+    assert scores.score(other, source, None).divergence == pytest.approx(expected)
 
 
 def test_divergence_of_probabilities_by_hand():
     source, other = np.array([[0.5, 0.5]]), np.array([[0.75, 0.25]])
-    assert accuracy.are_probabilities(source)
+    assert scores.are_probabilities(source)
     expected = 0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)
-    assert accuracy.score(other, source, None).divergence == pytest.approx(expected)
+    assert scores.score(other, source, None).divergence == pytest.approx(expected)
 
 
 def test_a_probability_of_zero_stands_for_half_a_step():
     source, other = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
-    divergence = accuracy.score(other, source, None).divergence
+    divergence = scores.score(other, source, None).divergence
     assert divergence == pytest.approx(511 / 513 * np.log(512), rel=1e-3)
 
 
 def test_a_model_agrees_with_itself_even_where_it_is_undecided():
     outputs = np.random.default_rng(0).integers(0, 3, (50, 4)).astype(float)
     labels = np.random.default_rng(1).integers(0, 4, 50)
-    own = accuracy.score(outputs, outputs, labels)
+    own = scores.score(outputs, outputs, labels)
     assert (own.agreement, own.split_agreement, own.divergence) == (1.0, 1.0, 0.0)
     assert own.top1 == np.mean(outputs.argmax(axis=1) == labels)
     by_hand = [
@@ -107,14 +110,14 @@ def test_bits_are_those_of_the_file(files, options, expected):
     result = convert(files / "model.tflite", levels=(4, 6, 8), **options)
     for level, bits in expected.items():
         # Planes are padded to whole groups of codes, so a small filter takes a little more.
-        found = accuracy.bits_per_weight(result.model, level)
+        found = scores.bits_per_weight(result.model, level)
         assert bits <= found <= 1.02 * bits
         assert found == pytest.approx(result.level_bits[level], rel=0.02)
 
 
 def test_flat_filters_have_all_their_bits(files):
     result = convert(files / "model.tflite", levels=(4, 8))
-    found = accuracy.bits_per_weight(result.model, 4)
+    found = scores.bits_per_weight(result.model, 4)
     flat = sum(item.weights for item in result.filters if not item.levels)
     assert flat and found == pytest.approx(result.level_bits[4], rel=0.02) and found > 4.05
 
@@ -190,11 +193,68 @@ def test_the_public_samples_fit_the_public_models(shared_models, shared_data, na
 
 def test_every_row_is_a_set_of_options_that_converts(files, subject):
     for key, row in accuracy.ROWS.items():
+        if row.dedicated:
+            continue
         chain = row.chains[4]
         budget = {"base_bits": subject.budget(chain) + 1} if row.budget else {}
         data = {"calibration": files / "train.npz"} if row.uses_data else {}
         result = convert(files / "model.tflite", levels=chain, **row.options, **budget, **data)
         assert result.levels == chain, key
+
+
+def test_agreement_where_the_source_is_decided():
+    source = np.array([[9.0, 1, 1], [5, 5, 0], [0, 7, 2], [3, 3, 3]])
+    other = np.array([[9.0, 1, 1], [0, 5, 0], [7, 0, 2], [0, 0, 3]])
+    result = scores.score(other, source, None)
+    assert (result.agreement, result.unique_agreement) == (0.25, 0.5)
+    assert scores.score(source[1:2], source[1:2], None).unique_agreement is None
+
+
+@pytest.mark.parametrize("method", dedicated.METHODS)
+def test_dedicated_models_have_a_grid_of_their_own(method):
+    source = network()
+    x = random_inputs(source, 20)
+    expected = Interpreter(model=source).run(x).astype(float)
+    differences = []
+    for bits in (3, 5, 7):
+        model = dedicated.dedicated(source, bits, method)
+        limit = 2 ** (bits - 1) - 1
+        for own, old in zip(filters_of(model), filters_of(source), strict=True):
+            assert np.abs(own.data).max() == limit
+            others = tuple(axis for axis in range(old.data.ndim) if axis != old.quantization.axis)
+            largest = np.abs(old.data.astype(float)).max(
+                axis=others if old.quantization.scale.size > 1 else None
+            )
+            ratio = own.quantization.scale / old.quantization.scale
+            np.testing.assert_allclose(ratio, largest / limit, rtol=1e-5)
+        differences.append(np.abs(Interpreter(model=model).run(x) - expected).mean())
+    assert differences[0] > differences[1] > differences[2]
+
+
+def test_a_dedicated_model_of_real_weights_by_hand():
+    source = network()
+    stem = filters_of(source)[0]
+    real = np.random.default_rng(0).normal(size=stem.shape).astype(np.float32)
+    model = dedicated.dedicated(source, 4, "nearest", {stem.name: real})
+    largest = np.abs(real).max(axis=(1, 2, 3))
+    expected = np.rint(real / (largest / 7)[:, None, None, None])
+    np.testing.assert_allclose(filters_of(model)[0].quantization.scale, largest / 7, rtol=1e-6)
+    np.testing.assert_array_equal(filters_of(model)[0].data, expected)
+    old, new = (biases_of(item)[0] for item in (source, model))
+    ratio = filters_of(model)[0].quantization.scale / stem.quantization.scale
+    np.testing.assert_allclose(new.data, old.data / ratio, atol=0.51)
+
+
+def filters_of(model):
+    graph = model.graph.main
+    kinds = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+    return [graph.tensors[item.inputs[1]] for item in graph.operators if item.name in kinds]
+
+
+def biases_of(model):
+    graph = model.graph.main
+    kinds = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+    return [graph.tensors[item.inputs[2]] for item in graph.operators if item.name in kinds]
 
 
 def test_budgets(subject):
@@ -219,20 +279,23 @@ def program(files, *arguments):
 
 
 def test_the_document(files):
-    document = json.loads(program(files, "--rows", "nestquant,dedicated-squant,uniform", "--format", "json"))
+    rows = "nestquant,squant-alone,dedicated-squant,uniform"
+    document = json.loads(program(files, "--rows", rows, "--format", "json"))
     (model,) = document["models"]
     assert (model["samples"], model["draws"], model["engine"]) == (12, 2, "litert")
-    assert model["source"]["samples"] == 12 and 0 <= model["source"]["agreement"] <= 1
+    floor = model["source"]["floor"]
+    assert floor["samples"] == 12 and 0 <= floor["agreement"] <= 1
     rows = {row["row"]: {item["level"]: item for item in row["levels"]} for row in model["rows"]}
-    assert list(rows) == ["nestquant", "dedicated-squant", "uniform"]
-    assert list(rows["uniform"]) == [8, 6, 5, 4, 3] and 8 not in rows["dedicated-squant"]
+    assert list(rows) == ["nestquant", "squant-alone", "dedicated-squant", "uniform"]
+    assert list(rows["uniform"]) == [8, 6, 5, 4, 3] and 8 not in rows["squant-alone"]
+    assert rows["dedicated-squant"][5]["bits"] == [5.0, 0.0]
     # Nothing in NestQuant depends on data, so one draw is all there is.
     assert [rows["nestquant"][4]["draws"], rows["uniform"][4]["draws"]] == [1, 2]
     for row in ("nestquant", "uniform"):
         assert rows[row][8]["agreement"] == [1.0, 0.0] and rows[row][8]["divergence"] == [0.0, 0.0]
     # The nested and the dedicated file hold the same codes at the same bits.
     for level in (6, 5, 4, 3):
-        nested, dedicated = rows["nestquant"][level], rows["dedicated-squant"][level]
+        nested, dedicated = rows["nestquant"][level], rows["squant-alone"][level]
         assert nested["agreement"] == dedicated["agreement"]
         assert nested["bits"] == dedicated["bits"]
     assert rows["nestquant"][8]["bits"][0] > 9 > rows["uniform"][8]["bits"][0]
@@ -243,21 +306,64 @@ def test_the_tables(files):
     assert text.startswith("## model.tflite\n")
     assert "Noise floor: LiteRT's default kernels and the reference engine" in text
     titles = re.findall(r"^\| (\S.*?) +\| level 8 \|", text, re.MULTILINE)
-    assert titles == [title for title, _, _ in accuracy.FIGURES.values()]
-    bits = [line for line in text.splitlines() if line.startswith("| bucket, truncate, uniform")][-1]
+    known = [title for title, _, _ in accuracy.FIGURES.values()]
+    assert titles in (known, [title for title in known if "unique" not in title])
+    assert len(re.findall(r"^\| source +\|", text, re.MULTILINE)) == 2  # top-1 and bits
+    bits = [line for line in text.splitlines() if line.startswith("| ours, uniform widths")][-1]
     assert re.search(r"\| +8\.\d\d \| +6\.\d\d \| +5\.\d\d \| +4\.\d\d \| +3\.\d\d \| +[\d.]+ \|$", bits)
     plain = program(files, "--rows", "uniform", "--choose", "--levels", "6,4")
     assert "12 calibration samples left over" in plain and "|" not in plain
-    assert re.search(r"^bucket, truncate, uniform +- +[\d.± ]+ +- +[\d.± ]+ +-$", plain, re.MULTILINE)
+    assert re.search(r"^ours, uniform widths, all nested +- +[\d.± ]+ +- +[\d.± ]+ +-$", plain, re.MULTILINE)
+
+
+def test_the_ablation(files, monkeypatch):
+    from click.testing import CliRunner
+
+    few = {key: accuracy.ABLATION[key] for key in ("bare", "bias", "joint-flat")}
+    monkeypatch.setattr(accuracy, "ABLATION", few)
+    paths = ["--model", files / "model.tflite", "--calibration-data", files / "train.npz"]
+    arguments = [
+        "--ablation",
+        *paths,
+        "--data",
+        files / "test.npz",
+        "--levels=3",
+        "--draws=1",
+        "--format=json",
+    ]
+    result = CliRunner().invoke(accuracy.command, [*map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    rows = {row["row"]: row["levels"] for row in json.loads(result.stdout)["models"][0]["rows"]}
+    assert list(rows) == list(few)
+    assert [item["level"] for item in rows["bare"]] == [3]
+    figures = [tuple(levels[0]["divergence"]) for levels in rows.values()]
+    assert len(set(figures)) == len(few)
+
+
+def test_the_quick_form():
+    command = [
+        *(sys.executable, "-m", "benchmarks.accuracy", "--quick", "--models", "digits"),
+        "--format=json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    (model,) = json.loads(done.stdout)["models"]
+    assert (model["draws"], model["samples"]) == (accuracy.QUICK_DRAWS, 500)
+    rows = {row["row"]: {item["level"]: item for item in row["levels"]} for row in model["rows"]}
+    assert list(rows) == [key for key in accuracy.QUICK if key != "no-data"]  # a float source needs data
+    for key in ("mixed", "base"):
+        assert rows[key][4]["agreement"][0] > rows["nestquant"][4]["agreement"][0]
+        assert rows[key][4]["bits"][0] <= 4.13
 
 
 def test_what_it_does_not_know_it_says():
     from click.testing import CliRunner
 
     for arguments, said in (
-        (["--rows", "magic"], "there is no row 'magic'; there are nearest, nestquant"),
+        (["--rows", "magic"], "there is no row 'magic'; there are nestquant, dedicated-nearest"),
         (["--levels", "7"], "there is no level '7'; there are 8, 6, 5, 4, 3"),
         (["--models", "gpt"], "there is no model 'gpt'; there are resnet8"),
+        (["--rows", "mixed", "--ablation"], "--rows and --ablation both choose the rows"),
         (["--model", __file__], "--model, --calibration-data and --data go together"),
     ):
         result = CliRunner().invoke(accuracy.command, arguments)
