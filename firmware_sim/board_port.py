@@ -107,7 +107,7 @@ def port_files(board: Board) -> dict[str, str]:
     """All files of a board's port by name: headers, sources, `port_config.h` and `port.ld`.
 
     Raises:
-        UsageError: The board has no port, or its memory cannot be protected.
+        UsageError: The board has no port, or one that is not known, or its memory cannot be protected.
     """
     port = port_of(board)
     names = (*HEADERS, *source_names(port))
@@ -118,13 +118,19 @@ def port_files(board: Board) -> dict[str, str]:
 
 
 def source_names(port: Port) -> tuple[str, ...]:
-    """Names of the C sources that a port needs."""
-    return (
-        *COMMON,
-        f"port_chip_{port.chip}.c",
-        f"port_uart_{port.uart}.c",
-        f"port_timer_{port.timer}.c",
-    )
+    """Names of the C sources that a port needs.
+
+    Raises:
+        UsageError: There is no such chip or driver.
+    """
+    names = list(COMMON)
+    for kind in ("chip", "uart", "timer"):
+        wanted = getattr(port, kind)
+        known = sorted(path.stem.removeprefix(f"port_{kind}_") for path in SOURCES.glob(f"port_{kind}_*.c"))
+        if wanted not in known:
+            raise UsageError(f"there is no port for the {kind} {wanted!r}", f"there are {', '.join(known)}")
+        names.append(f"port_{kind}_{wanted}.c")
+    return tuple(names)
 
 
 def configuration(board: Board) -> str:

@@ -91,7 +91,7 @@ class Counter:
         Args:
             image: The firmware, linked with a port.
             folder: An existing folder for the results.
-            inherited: Takes the file descriptors that QEMU needs.
+            inherited: Takes the file descriptors that QEMU needs, which belong to the caller from then on.
 
         Raises:
             FormatError: The firmware has no marks.
@@ -168,16 +168,15 @@ class _Breakpoints:
     def arguments(self, image: Image, folder: Path, inherited: list[int]) -> list[str]:
         self._regions = []
         self._start, self._stop = image.symbol(START).address, image.symbol(STOP).address
-        ours, self._theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
         self._gdb = GdbConnection(ours)
-        inherited.append(self._theirs.fileno())
+        inherited.append(theirs.detach())
         return [
             *("-icount", f"shift={self.SHIFT}"),
-            *("-chardev", f"socket,id=gdb,fd={self._theirs.fileno()}", "-gdb", "chardev:gdb"),
+            *("-chardev", f"socket,id=gdb,fd={inherited[-1]}", "-gdb", "chardev:gdb"),
         ]
 
     def begin(self, qmp: Qmp) -> None:
-        self._theirs.close()
         for address in (self._start, self._stop):
             if self._gdb.ask(f"Z1,{address:x},2") != "OK":
                 raise DeviceError("the emulator sets no breakpoint", 'count with method="plugin"')
@@ -188,7 +187,6 @@ class _Breakpoints:
         return list(self._regions)
 
     def close(self) -> None:
-        self._theirs.close()
         self._gdb.close()
         if self._thread is not None:
             self._thread.join()

@@ -32,8 +32,9 @@ from tflnest.errors import DeviceError, UsageError
 #: Seconds until silence is an error; generous, since computers that test are busy.
 TIMEOUT_S = 10.0
 
-#: How the serial port is reached: as a pseudo-terminal, or as a TCP port of this computer.
-Uart = Literal["pty", "tcp"]
+#: How the serial port is reached: as a pseudo-terminal, as a TCP port of this computer, or by `read` and `write`
+#: alone, which loses nothing when the firmware ends.
+Uart = Literal["pty", "tcp", "direct"]
 
 _CHUNK = 1 << 16
 _POLL_S = 0.05
@@ -98,7 +99,8 @@ class Emulator:
     Args:
         board: A board whose profile has a table [emulator].
         elf: The firmware.
-        uart: "pty" or "tcp": what `url` is, for pyserial. `read` and `write` need "pty"; use either them or the url.
+        uart: "pty", "tcp" or "direct". The first two give a `url` for pyserial; `read` and `write` work with the
+            first and the last. Use either them or the url.
         counter: Counts marked regions.
         blobs: Files that are put into memory before the start, by address.
         timeout_s: Seconds until silence is an error.
@@ -296,51 +298,65 @@ class Emulator:
         self._folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="tflnest-")))
         self._log: IO[bytes] = self._exit.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         control, theirs = socket.socketpair()
-        self._exit.callback(theirs.close)
         self._qmp = Qmp(control, self.timeout_s)
         self._exit.callback(self._qmp.close)
-        inherited = [theirs.fileno()]
-        command = [
-            *(qemu, "-machine", self._machine, "-S"),
-            *("-display", "none", "-monitor", "none", "-nic", "none"),
-            *("-kernel", str(self.image.path), "-semihosting-config", "enable=on,target=native"),
-            *("-chardev", f"socket,id=control,fd={theirs.fileno()}", "-mon", "chardev=control,mode=control"),
-            *(*self._uart_arguments(inherited), "-serial", "chardev:uart"),
-            *(word for item in self._blobs.items() for word in _loader(*item)),
-            *([] if self._counter is None else self._counter.arguments(self.image, self._folder, inherited)),
-        ]
-        self._launch(command, inherited)
-        theirs.close()
+        inherited = [theirs.detach()]
+        try:
+            command = [
+                *(qemu, "-machine", self._machine, "-S"),
+                *("-display", "none", "-monitor", "none", "-nic", "none"),
+                *("-kernel", str(self.image.path), "-semihosting-config", "enable=on,target=native"),
+                *("-chardev", f"socket,id=control,fd={inherited[0]}", "-mon", "chardev=control,mode=control"),
+                *(*self._uart_arguments(inherited), "-serial", "chardev:uart"),
+                *(word for item in self._blobs.items() for word in _loader(*item)),
+                *self._counter_arguments(inherited),
+            ]
+            self._launch(command, inherited)
+        finally:
+            for descriptor in inherited:
+                os.close(descriptor)
         try:
             self._qmp.greet()
         except DeviceError:
             self._reap()
             raise DeviceError(f"{QEMU} does not start the board {self.board.name}: {self._tail()}") from None
         if self._counter is not None:
-            self._exit.callback(self._counter.close)
             self._counter.begin(self._qmp)
         # Short firmware may end before this is answered: then `wait` says how.
         with contextlib.suppress(DeviceError):
             self._qmp.command("cont")
 
+    def _counter_arguments(self, inherited: list[int]) -> list[str]:
+        if self._counter is None:
+            return []
+        arguments = self._counter.arguments(self.image, self._folder, inherited)
+        self._exit.callback(self._counter.close)
+        return arguments
+
     def _uart_arguments(self, inherited: list[int]) -> list[str]:
         """The serial port's end in QEMU; our end is open before the board runs, but for TCP."""
         if self._uart == "tcp":
             listener = socket.create_server(("127.0.0.1", 0))
-            self._exit.callback(listener.close)
-            inherited.append(listener.fileno())
             self.url = f"socket://127.0.0.1:{listener.getsockname()[1]}"
-            return ["-chardev", f"socket,id=uart,fd={listener.fileno()},server=on,wait=off"]
-        # A pty of our own, not QEMU's: that one looks once per second whether somebody has opened it. We keep it
-        # open, so that what nobody reads yet is not lost.
+            inherited.append(listener.detach())
+            return ["-chardev", f"socket,id=uart,fd={inherited[-1]},server=on,wait=off"]
+        if self._uart == "direct":
+            ours, theirs = socket.socketpair()
+            self._exit.callback(ours.close)
+            ours.setblocking(False)
+            self._stream = ours.fileno()
+            inherited.append(theirs.detach())
+            return ["-chardev", f"socket,id=uart,fd={inherited[-1]}"]
+        # A pty of our own, not QEMU's: that one looks once per second whether somebody has opened it. We keep both
+        # ends open, so that what nobody reads yet is not lost.
         master, self._stream = os.openpty()
         self._exit.callback(os.close, self._stream)
         self._exit.callback(os.close, master)
         tty.setraw(self._stream)
         os.set_blocking(self._stream, False)
-        inherited.append(master)
         self.url = os.ttyname(self._stream)
-        return ["-add-fd", f"fd={master},set=1", "-chardev", "pipe,id=uart,path=/dev/fdset/1"]
+        inherited.append(os.dup(master))
+        return ["-add-fd", f"fd={inherited[-1]},set=1", "-chardev", "pipe,id=uart,path=/dev/fdset/1"]
 
     def _launch(self, command: Sequence[str], inherited: Sequence[int]) -> None:
         try:
@@ -400,7 +416,8 @@ class Emulator:
     def _tail(self) -> str:
         size = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, size - _TAIL_BYTES))
-        return self._log.read().decode("utf-8", "replace").strip()
+        lines = self._log.read().decode("utf-8", "replace").splitlines()
+        return "\n".join(line for line in lines if "warning: " not in line).strip()
 
     def _cause(self) -> str:
         text = self._tail()
@@ -436,7 +453,7 @@ def run(
     """
     output = bytearray()
     deadline = time.monotonic() + timeout_s
-    with Emulator(board, elf, counter=counter, blobs=blobs, timeout_s=timeout_s) as machine:
+    with Emulator(board, elf, uart="direct", counter=counter, blobs=blobs, timeout_s=timeout_s) as machine:
         if data:
             machine.write(data)
         while machine.is_running:

@@ -6,7 +6,7 @@ import re
 
 from click.testing import CliRunner
 
-from firmware_sim.board import list_boards
+from firmware_sim.board import Board, list_boards
 from tests.shared import ROOT
 from tflnest.cli.application import cli
 from tflnest.kernels import supported_operators
@@ -27,6 +27,11 @@ def test_the_operators_are_those_that_run() -> None:
 
 def test_the_boards_are_those_that_come_with_the_package() -> None:
     assert row("Boards").split(";")[0].split(", ") == list_boards()
+
+
+def test_the_emulated_boards_are_those_with_an_emulator() -> None:
+    names = [name for name in list_boards() if Board.load(name).emulator is not None]
+    assert row("Boards emulated by QEMU").split(", ") == names
 
 
 def test_the_verbs_exist_and_their_options_too() -> None:

@@ -32,8 +32,10 @@ extern uint32_t port_data_start[], port_data_end[], port_data_load[], port_bss_s
 int main(void);
 void port_reset_handler(void);
 void port_fault_entry(void);
-void port_start(void);
-void port_fault_record(const uint32_t *frame);
+/* Only assembly names these three. */
+__attribute__((used)) void port_start(void);
+__attribute__((used)) void port_run(void);
+__attribute__((used)) void port_fault_record(const uint32_t *frame);
 
 typedef union {
     void (*handler)(void);
@@ -84,7 +86,7 @@ static void port_protect(void)
 }
 #endif
 
-/* From reset, on the interrupt stack. Returns to port_reset_handler, which goes on with main. */
+/* From reset, on the interrupt stack. Returns to port_reset_handler, which goes on with port_run. */
 void port_start(void)
 {
 #if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
@@ -116,10 +118,17 @@ __attribute__((naked)) void port_reset_handler(void)
                    " movs r0, #2\n"
                    " msr control, r0\n"
                    " isb\n"
-                   " bl main\n"
-                   "1: wfi\n"
-                   " b 1b\n"
+                   " bl port_run\n"
                    " .ltorg\n");
+}
+
+/* The application, on its own stack. */
+void port_run(void)
+{
+    (void)main();
+    for (;;) {
+        __asm volatile("wfi");
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------------- faults */

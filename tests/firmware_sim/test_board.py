@@ -18,7 +18,9 @@ KIB = 1024
         ("nrf52840", 256 * KIB, 1024 * KIB),
         ("rp2040", 264 * KIB, 2048 * KIB),
         ("esp32-s3", 480 * KIB, 8192 * KIB),
+        ("mps2-an385", 4096 * KIB, 4096 * KIB),
         ("mps2-an386", 4096 * KIB, 4096 * KIB),
+        ("mps2-an500", 4096 * KIB, 4096 * KIB),
         ("mps3-an547", 512 * KIB, 512 * KIB),
     ],
 )
@@ -97,6 +99,16 @@ def test_a_profile_of_the_user(profile):
         ("element = 220.0", "element = inf", "element is inf"),
         ("title", 'name = "x"\ntitle', "the name of a board is that of its file"),
         ("stack_bytes = 1_024", "stack_bytes = 16_384", "do not hold"),
+        ("ring_bytes = 128", "ring_bytes = 100", "ring_bytes is 100, expected a power of two"),
+        (
+            "thread_stack_bytes = 672",
+            "thread_stack_bytes = 60",
+            "thread_stack_bytes is 60, expected a multiple",
+        ),
+        ("uart_irq = 2", 'uart_irq = "2"', r"\[port\]: uart_irq is '2', expected int"),
+        ("uart_irq = 2", "uart_irk = 2", r"\[port\] has the unknown key 'uart_irk'; did you mean 'uart_irq'"),
+        ('machine = "microbit"', "", r"\[emulator\] lacks machine"),
+        ("[cycles]", "emulator = 1\n[cycles]", "not valid TOML"),
     ],
 )
 def test_a_bad_profile_gives_one_clear_error(profile, old, new, message):
@@ -114,10 +126,20 @@ def test_a_missing_or_binary_profile(tmp_path):
         Board.load(path)
 
 
+def test_an_optional_table_is_a_table(tmp_path):
+    text = (PROFILES / "rp2040.toml").read_text()
+    path = tmp_path / "mine.toml"
+    path.write_text(f"port = 1\n{text}")
+    with pytest.raises(UsageError, match=r"port is 1, expected a table \[port\]"):
+        Board.load(path)
+
+
 def test_to_dict_is_plain():
     row = Board.load("microbit").to_dict()
     assert row["sram_bytes"] == 16 * KIB
     assert row["cycles"]["convolution_mac"] > 0
+    assert row["port"]["uart"] == "nrf51" and row["emulator"] == {"machine": "microbit"}
+    assert "port" not in Board.load("rp2040").to_dict()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -78,6 +78,15 @@ def test_every_source_belongs_to_a_board():
 def test_a_board_without_a_port_says_so():
     with pytest.raises(UsageError, match="no firmware port for the board rp2040"):
         port_files(Board.load("rp2040"))
+
+
+@pytest.mark.parametrize("kind", ["chip", "uart", "timer"])
+def test_an_unknown_driver_is_named(kind):
+    board = Board.load("microbit")
+    odd = replace(board, port=replace(board.port, **{kind: "../x"}))
+    with pytest.raises(UsageError, match=f"no port for the {kind} '../x'") as caught:
+        port_files(odd)
+    assert "nrf51" in (caught.value.hint or "")
 
 
 def test_the_fault_record_is_that_of_the_header():

@@ -58,7 +58,7 @@ def _value(key: str, value: object) -> str:
     if key.endswith("_hz") and isinstance(value, int):
         return f"{value:,} Hz"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {item}" for name, item in value.items())
+        return ", ".join(f"{name} {_value(name, item)}" for name, item in value.items())
     return str(value)
 
 

@@ -53,15 +53,16 @@ def command(
     """
     from firmware_sim.board import Board
     from firmware_sim.counting import Counter
-    from firmware_sim.emulator import Emulator, board_of, find_firmware
+    from firmware_sim.emulator import Emulator, Uart, board_of, find_firmware
     from firmware_sim.image import Image
 
     screen = ui.screen(output_format, quiet, no_progress)
+    uarts: dict[str, Uart] = {"pty": "pty", "tcp": "tcp", "console": "direct"}
     image = Image(find_firmware(firmware))
     machine = Emulator(
         Board.load(board) if board else board_of(image),
         image,
-        uart="tcp" if uart == "tcp" else "pty",
+        uart=uarts[uart],
         counter=Counter() if count else None,
     )
     with machine:
