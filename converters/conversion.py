@@ -22,7 +22,7 @@ from converters.quantization import QuantizationResult, quantize
 from converters.recipe import Bias, Keep, Recipe, load_recipe
 from converters.report import FilterReport, report_filters
 from converters.sources import Source, load_source
-from converters.synthetic import synthetic_samples
+from converters.synthetic import synthetic_samples, varied_samples
 from tflnest.dataset import Dataset, load_dataset
 from tflnest.errors import UnsupportedError, UsageError
 from tflnest.files import check_writable
@@ -190,10 +190,10 @@ def _to_int8(
             "give some training samples with --calibration FILE (.npz with key x, or .npy; samples first)",
         )
     result = quantize(model, data, progress=progress)
-    return result.model, _in_steps(result), notes
+    return result.model, float_steps(result), notes
 
 
-def _in_steps(result: QuantizationResult) -> dict[str, NDArray[np.float64]]:
+def float_steps(result: QuantizationResult) -> dict[str, NDArray[np.float64]]:
     """The float filters of a quantized model in steps of the int8 ones, by name."""
     steps: dict[str, NDArray[np.float64]] = {}
     for subgraph in result.model.graph.subgraphs:
@@ -227,7 +227,8 @@ def _nest(
     losses: dict[tuple[int, int], float] = {}
     if inputs and recipe.mixes_widths:
         try:
-            mixed = mix_widths(graph.main, planned, recipe, inputs, progress)
+            seen = inputs if data is not None else varied_samples(graph.main, seed)
+            mixed = mix_widths(graph.main, planned, recipe, seen, progress)
             planned, losses = mixed.filters, mixed.losses
         except UnsupportedError as error:
             notes.append(

@@ -6,11 +6,13 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from converters.conversion import convert
+from converters.recipe import BaseWidths, load_recipe
 from tests.models import network, random_inputs
 from tests.shared import ROOT
 
@@ -22,6 +24,7 @@ import subjects
 
 from tflnest.dataset import Dataset
 from tflnest.interpreter import Interpreter
+from tflnest.model import Model
 
 SAMPLES = 48
 
@@ -260,6 +263,52 @@ def biases_of(model):
 def test_budgets(subject):
     assert subject.budget((4, 6, 8)) == pytest.approx(4.1)
     assert subjects.Subject(**{**vars(subject), "budgets": {4: 4.2}}).budget((4, 8)) == 4.2
+
+
+@pytest.fixture
+def int8_digits(tmp_path):
+    """The example's network as an int8 source, and its test samples."""
+    subject = subjects.SUBJECTS["digits"]()
+    float_model = ROOT / "tests" / "data" / "digits_float.tflite"
+    convert(float_model, calibration=subject.pool.take(np.arange(64))).int8.save(tmp_path / "digits.tflite")
+    return tmp_path / "digits.tflite", subject.measured.take(np.arange(300))
+
+
+@pytest.fixture
+def public(shared_models, shared_data, request):
+    """A public model, and samples of its kind."""
+    pytest.importorskip("PIL")
+    subject = subjects.SUBJECTS[request.param]()
+    return subject.model, subject.measured.take(subject.measured_indices[:200])
+
+
+def check_widths(path, data, level):
+    """Mixed by synthetic inputs against uniform, at no more bits."""
+    divergences, bits = [], []
+    source = accuracy.run(Model.load(path), None, "litert", data)
+    uniform = replace(load_recipe("default"), base_widths=BaseWidths.UNIFORM)
+    for recipe in ("default", uniform):
+        model = convert(path, levels=(level, 8), recipe=recipe).model
+        outputs = accuracy.run(model, level, "litert", data)
+        divergences.append(scores.score(outputs, source, None).divergence)
+        bits.append(scores.bits_per_weight(model, level))
+    assert bits[0] <= bits[1] * 1.001
+    return divergences
+
+
+def test_widths_without_data_beat_uniform_ones_on_the_example(int8_digits):
+    mixed, uniform = check_widths(*int8_digits, 3)
+    assert mixed < 0.5 * uniform
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("level", [4, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "public", ["resnet8", "vww_96", pytest.param("mobilenet_v2", marks=pytest.mark.slow)], indirect=True
+)
+def test_widths_without_data_beat_uniform_ones(public, level):
+    mixed, uniform = check_widths(*public, level)
+    assert mixed < 0.9 * uniform
 
 
 # ---------------------------------------------------------------------------------------------- the program

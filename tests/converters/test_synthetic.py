@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
-from converters.synthetic import SAMPLES, synthetic_inputs, synthetic_samples
+from converters.synthetic import SAMPLES, VARIED, synthetic_inputs, synthetic_samples, varied_samples
 from tests.single_operator import GraphBuilder
 from tflnest.graph import Tensor
 from tflnest.model import Model
@@ -91,3 +93,15 @@ def test_integer_inputs_are_drawn_as_they_are():
 def test_empty_and_flat_shapes(shape):
     (values,) = synthetic_inputs((tensor(*shape),), seed=0)
     assert values.shape == (SAMPLES, *shape[1:])
+
+
+def test_varied_noise_has_several_resolutions():
+    graph = GraphBuilder()
+    x = graph.input((1, 32, 32, 3), scale=0.1)
+    main = Model.from_bytes(graph.build([x])).graph.main
+    (values,) = varied_samples(main, seed=2)
+    assert len(values) == sum(VARIED.values()) == SAMPLES
+    np.testing.assert_array_equal(values, varied_samples(main, seed=2)[0])
+    limits = np.cumsum([0, *VARIED.values()])
+    found = [roughness(values[start:stop]) for start, stop in itertools.pairwise(limits)]
+    assert found[0] < 0.4 < found[1] < 1.0 < found[2]
