@@ -124,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--core", choices=BOARDS, default="m4")
+    parser.add_argument("--operator", choices=OPERATORS, help="layers of one kind only")
     parser.add_argument("--model", help="layers of one model only")
     parser.add_argument("--tile", type=int, default=16, help="output channels that are decoded at a time")
     parser.add_argument(
@@ -132,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--optimize", default="-O2")
     parser.add_argument("--flag", action="append", default=[], help="further flag of the compiler")
     options = parser.parse_args(arguments)
-    chosen = layers(options.model)
+    chosen = [layer for layer in layers(options.model) if options.operator in (None, layer.row["operator"])]
     measured: dict[int | None, list[Measurement]] = {}
     for level in (int(text) or None for text in options.levels.split(",")):
         nesting = None if level is None else Nesting(CHAIN)

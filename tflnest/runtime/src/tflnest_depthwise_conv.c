@@ -4,23 +4,17 @@
 
 #include "tflnest_arithmetic.h"
 #include "tflnest_decode.h"
+#include "tflnest_depthwise.h"
 #include "tflnest_geometry.h"
 #include "tflnest_tile.h"
-
-/* Windows of up to so many taps are computed by table, see `run_table`. */
-#define MAX_TABLE_TAPS 25
 
 /* A depthwise convolution over one tile. */
 typedef struct {
     const tflnest_depthwise_conv_params *params;
-    tflnest_tile tile;      /* parameters of the channels; its rows of weights are not used */
-    const int8_t *weights;  /* of the tile's first channel */
-    uint32_t pitch;         /* from the weights of one tap to those of the next */
-    uint32_t taps;
-    uintptr_t *inside;      /* where each tap lies, from the first one */
-    uintptr_t *addresses;   /* where each tap lies, for windows that reach over the border */
-    int8_t *blank;          /* a pixel outside the image */
-    int8_t *decoded;        /* room for the weights of a tile */
+    tflnest_depthwise by_table; /* its tile and weights are used without a table, too */
+    uintptr_t *inside;          /* where each tap lies, from the first one */
+    uintptr_t *addresses;       /* where each tap lies, for windows that reach over the border */
+    int8_t *blank;              /* a pixel outside the image */
 } depthwise;
 
 static uint32_t tile_channels(const tflnest_depthwise_conv_params *params)
@@ -37,7 +31,7 @@ static uint32_t tap_count(const tflnest_depthwise_conv_params *params)
 /* Whether every output channel reads the input channel of the same number, through a small window. */
 static int uses_table(const tflnest_depthwise_conv_params *params)
 {
-    return params->input.channels == params->output.channels && tap_count(params) <= MAX_TABLE_TAPS;
+    return params->input.channels == params->output.channels && tap_count(params) <= TFLNEST_TABLE_TAPS;
 }
 
 static int window_is_sound(const tflnest_depthwise_conv_params *params)
@@ -66,10 +60,11 @@ tflnest_status tflnest_depthwise_conv_check(const tflnest_depthwise_conv_params 
     return tflnest_filter_check(filter, (uint32_t)params->output.channels);
 }
 
-/* Bytes of a tile's parameters, of its tables, of the blank pixel and of its weights, in this order. */
+/* Bytes of the tables and of the blank pixel. */
 static uint32_t table_bytes(const tflnest_depthwise_conv_params *params)
 {
-    return uses_table(params) ? 2 * tap_count(params) * (uint32_t)sizeof(uintptr_t) : 0;
+    const uint32_t entries = tflnest_depthwise_entries(tap_count(params));
+    return uses_table(params) ? 2 * entries * (uint32_t)sizeof(uintptr_t) : 0;
 }
 
 static uint32_t blank_bytes(const tflnest_depthwise_conv_params *params)
@@ -77,47 +72,20 @@ static uint32_t blank_bytes(const tflnest_depthwise_conv_params *params)
     return uses_table(params) ? (tile_channels(params) + 7u) / 8u * 8u : 0;
 }
 
+/* Bytes for the weights of a tile. */
+static uint32_t weight_bytes(const tflnest_depthwise_conv_params *params)
+{
+    const uint32_t channels = tile_channels(params), taps = tap_count(params);
+    return uses_table(params) ? tflnest_depthwise_room(channels, taps) : (channels * taps + 7u) & ~7u;
+}
+
 uint32_t tflnest_depthwise_conv_get_buffer_size(const tflnest_depthwise_conv_params *params)
 {
-    const uint32_t weights = (tap_count(params) * tile_channels(params) + 7u) / 8u * 8u;
-    return tflnest_tile_bytes(tile_channels(params), 0) + table_bytes(params) + blank_bytes(params) + weights;
+    return tflnest_tile_bytes(tile_channels(params), 0) + table_bytes(params) + blank_bytes(params) +
+           weight_bytes(params);
 }
 
-/* Decode the weights of a tile, or leave them where they are. */
-static void decode(depthwise *work, const tflnest_filter *filter, uint32_t first, uint32_t channels)
-{
-    const uint32_t all = (uint32_t)work->params->output.channels;
-    tflnest_tile_set_channels(&work->tile, filter, first, channels);
-    if (filter->values != NULL) {
-        work->weights = filter->values + first;
-        work->pitch = all;
-        return;
-    }
-    for (uint32_t i = 0; i < work->taps; i++) {
-        tflnest_decode(filter, i * all + first, channels, work->decoded + i * channels);
-    }
-    work->weights = work->decoded;
-    work->pitch = channels;
-}
-
-/* --------------------------------------------------------------------------------------------- by table
- *
- * The addresses of all taps stand in a table, and what lies outside the image is read from a blank pixel. So
- * every window is computed by one loop without conditions, and the zero point of the input goes into the bias.
- */
-
-static void correct_biases(depthwise *work)
-{
-    for (uint32_t c = 0; c < work->tile.channels; c++) {
-        int32_t sum = 0;
-        for (uint32_t i = 0; i < work->taps; i++) {
-            sum += work->weights[i * work->pitch + c];
-        }
-        tflnest_channel *channel = &work->tile.parameters[c];
-        channel->bias =
-            tflnest_add_wrapping(channel->bias, -work->params->requantization.input_zero_point * sum);
-    }
-}
+/* --------------------------------------------------------------------------------------------- by table */
 
 static void fill_tables(depthwise *work)
 {
@@ -131,6 +99,9 @@ static void fill_tables(depthwise *work)
             work->inside[i++] = y * down + x * right;
         }
     }
+    for (; i < tflnest_depthwise_entries(tap_count(params)); i++) {
+        work->inside[i] = 0;
+    }
     memset(work->blank, (int)params->requantization.input_zero_point, tile_channels(params));
 }
 
@@ -138,80 +109,91 @@ static void fill_tables(depthwise *work)
 static void address_taps(const depthwise *work, const int8_t *image, int32_t top, int32_t left)
 {
     const tflnest_depthwise_conv_params *params = work->params;
-    const int32_t channels = params->input.channels, width = params->input.width;
-    uint32_t i = 0;
+    const int32_t channels = params->input.channels;
+    const uint32_t height = (uint32_t)params->input.height, width = (uint32_t)params->input.width;
+    const uintptr_t blank = (uintptr_t)work->blank, step = (uintptr_t)(params->dilation.width * channels);
+    uintptr_t *address = work->addresses, *end = address + tflnest_depthwise_entries(tap_count(params));
+    int32_t row = top;
     for (int32_t y = 0; y < params->filter.height; y++) {
-        const int32_t row = top + y * params->dilation.height;
+        uintptr_t tap = (uintptr_t)image + (uintptr_t)((row * params->input.width + left) * channels);
+        int32_t column = (uint32_t)row < height ? left : -1;
+        const int32_t right = (uint32_t)row < height ? params->dilation.width : 0;
         for (int32_t x = 0; x < params->filter.width; x++) {
-            const int32_t column = left + x * params->dilation.width;
-            const int is_inside = row >= 0 && row < params->input.height && column >= 0 && column < width;
-            const int8_t *tap = is_inside ? image + (row * width + column) * channels : work->blank;
-            work->addresses[i++] = (uintptr_t)tap;
+            *address++ = (uint32_t)column < width ? tap : blank;
+            tap += step;
+            column += right;
         }
+        row += params->dilation.height;
+    }
+    while (address < end) {
+        *address++ = blank;
     }
 }
 
-/* Channels of one window.
- *
- * base  Added to the addresses in the table.
- */
-static void run_channels(const depthwise *work, const uintptr_t *table, uintptr_t base, int8_t *output)
+/* Windows of a row that lie inside the image: first to end - 1. */
+static tflnest_taps windows_inside(const tflnest_depthwise_conv_params *params)
 {
-    const uint32_t channels = work->tile.channels, pitch = work->pitch, taps = work->taps;
-    uint32_t c = 0;
-    for (; c + 4 <= channels; c += 4) {
-        const tflnest_channel *parameters = &work->tile.parameters[c];
-        const int8_t *w = work->weights + c;
-        int32_t sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
-        for (uint32_t i = 0; i < taps; i++) {
-            const int8_t *x = (const int8_t *)(table[i] + base + c);
-            sum0 += x[0] * w[0];
-            sum1 += x[1] * w[1];
-            sum2 += x[2] * w[2];
-            sum3 += x[3] * w[3];
-            w += pitch;
-        }
-        output[c] = tflnest_tile_finish(&work->tile, c, tflnest_add_wrapping(sum0, parameters[0].bias));
-        output[c + 1] = tflnest_tile_finish(&work->tile, c + 1, tflnest_add_wrapping(sum1, parameters[1].bias));
-        output[c + 2] = tflnest_tile_finish(&work->tile, c + 2, tflnest_add_wrapping(sum2, parameters[2].bias));
-        output[c + 3] = tflnest_tile_finish(&work->tile, c + 3, tflnest_add_wrapping(sum3, parameters[3].bias));
-    }
-    for (; c < channels; c++) {
-        int32_t sum = 0;
-        for (uint32_t i = 0; i < taps; i++) {
-            sum += *(const int8_t *)(table[i] + base + c) * work->weights[i * pitch + c];
-        }
-        output[c] = tflnest_tile_finish(&work->tile, c, tflnest_add_wrapping(sum, work->tile.parameters[c].bias));
-    }
+    const int32_t span = (params->filter.width - 1) * params->dilation.width;
+    const int32_t room = params->input.width - 1 - span + params->padding.width;
+    tflnest_taps inside = {(params->padding.width + params->stride.width - 1) / params->stride.width, 0};
+    inside.end = room < 0 ? 0 : tflnest_min(room / params->stride.width + 1, params->output.width);
+    inside.first = tflnest_min(inside.first, inside.end);
+    return inside;
 }
 
-static int reaches_out(int32_t first, int32_t taps, int32_t dilation, int32_t size)
+/* One window that reaches over the border. */
+static void run_border(const depthwise *work, const int8_t *image, int32_t top, int32_t x, int8_t *row)
 {
-    return first < 0 || first + (taps - 1) * dilation >= size;
+    const tflnest_depthwise_conv_params *params = work->params;
+    const tflnest_windows window = {work->addresses, 0, 0, 1, row + x * params->output.channels};
+    address_taps(work, image, top, x * params->stride.width - params->padding.width);
+    tflnest_depthwise_run(&work->by_table, &window);
 }
 
 /* One row of windows of an image, from the tile's first channel on. */
-static void run_table_row(const depthwise *work, const int8_t *image, int32_t y, int8_t *output)
+static void run_table_row(const depthwise *work, tflnest_taps inside, const int8_t *image, int32_t top, int8_t *row)
 {
     const tflnest_depthwise_conv_params *params = work->params;
-    const tflnest_extent *filter = &params->filter, *dilation = &params->dilation;
-    const int32_t top = y * params->stride.height - params->padding.height;
-    const int is_border = reaches_out(top, filter->height, dilation->height, params->input.height);
-    const int8_t *first = image;
-    for (int32_t x = 0; x < params->output.width; x++) {
-        const int32_t left = x * params->stride.width - params->padding.width;
-        if (is_border || reaches_out(left, filter->width, dilation->width, params->input.width)) {
-            address_taps(work, image, top, left);
-            run_channels(work, work->addresses, 0, output);
-        } else {
-            first = image + (top * params->input.width + left) * params->input.channels;
-            run_channels(work, work->inside, (uintptr_t)first, output);
-        }
-        output += params->output.channels;
+    const int32_t bottom = top + (params->filter.height - 1) * params->dilation.height;
+    if (top < 0 || bottom >= params->input.height) {
+        inside.first = inside.end = 0;
+    }
+    for (int32_t x = 0; x < inside.first; x++) {
+        run_border(work, image, top, x, row);
+    }
+    if (inside.end > inside.first) {
+        const int32_t left = inside.first * params->stride.width - params->padding.width;
+        tflnest_windows windows;
+        windows.table = work->inside;
+        windows.base = (uintptr_t)(image + (top * params->input.width + left) * params->input.channels);
+        windows.step = (uintptr_t)(params->stride.width * params->input.channels);
+        windows.count = (uint32_t)(inside.end - inside.first);
+        windows.output = row + inside.first * params->output.channels;
+        tflnest_depthwise_run(&work->by_table, &windows);
+    }
+    for (int32_t x = inside.end; x < params->output.width; x++) {
+        run_border(work, image, top, x, row);
     }
 }
 
 /* ---------------------------------------------------------------------------------------------- by window */
+
+static void decode_tile(depthwise *work, const tflnest_filter *filter, uint32_t first, uint32_t channels)
+{
+    tflnest_depthwise *flat = &work->by_table;
+    int8_t *decoded = flat->room;
+    tflnest_tile_set_channels(&flat->tile, filter, first, channels);
+    if (filter->values != NULL) {
+        flat->weights = filter->values + first;
+        flat->pitch = flat->channels;
+        return;
+    }
+    for (uint32_t i = 0; i < flat->taps; i++) {
+        tflnest_decode(filter, i * flat->channels + first, channels, decoded + i * channels);
+    }
+    flat->weights = decoded;
+    flat->pitch = channels;
+}
 
 /* One output. */
 static int32_t sum_window(const depthwise *work, uint32_t channel, const int8_t *image, int32_t top, int32_t left)
@@ -220,35 +202,36 @@ static int32_t sum_window(const depthwise *work, uint32_t channel, const int8_t 
     const tflnest_extent *filter = &params->filter, *dilation = &params->dilation;
     const tflnest_taps rows = tflnest_taps_inside(top, filter->height, dilation->height, params->input.height);
     const tflnest_taps columns = tflnest_taps_inside(left, filter->width, dilation->width, params->input.width);
-    const int32_t step = dilation->width * params->input.channels;
-    const int32_t zero_point = params->requantization.input_zero_point;
+    const int32_t step = dilation->width * params->input.channels, zero_point = params->requantization.input_zero_point;
+    const uint32_t pitch = work->by_table.pitch;
     int32_t sum = 0;
     for (int32_t y = rows.first; y < rows.end; y++) {
         const int32_t row = top + y * dilation->height, column = left + columns.first * dilation->width;
-        const int8_t *w = work->weights + (uint32_t)(y * filter->width + columns.first) * work->pitch + channel;
+        uint32_t w = (uint32_t)(y * filter->width + columns.first) * pitch + channel;
         int32_t x = (row * params->input.width + column) * params->input.channels;
         for (int32_t i = columns.first; i < columns.end; i++) {
-            sum += (image[x] - zero_point) * *w;
+            sum += (image[x] - zero_point) * work->by_table.weights[w];
             x += step;
-            w += i + 1 < columns.end ? work->pitch : 0;
+            w += pitch;
         }
     }
     return sum;
 }
 
 /* One row of windows of an image, for the tile's channels. */
-static void run_window_row(const depthwise *work, const int8_t *image, uint32_t first, int32_t y, int8_t *output)
+static void run_window_row(const depthwise *work, const int8_t *image, uint32_t first, int32_t top, int8_t *output)
 {
     const tflnest_depthwise_conv_params *params = work->params;
+    const tflnest_tile *tile = &work->by_table.tile;
     const uint32_t multiplier = (uint32_t)(params->output.channels / params->input.channels);
-    const int32_t top = y * params->stride.height - params->padding.height;
+    int32_t left = -params->padding.width;
     for (int32_t x = 0; x < params->output.width; x++) {
-        const int32_t left = x * params->stride.width - params->padding.width;
-        for (uint32_t c = 0; c < work->tile.channels; c++) {
+        for (uint32_t c = 0; c < tile->channels; c++) {
             const int32_t sum = sum_window(work, c, image + (first + c) / multiplier, top, left);
-            output[c] = tflnest_tile_finish(&work->tile, c, tflnest_add_wrapping(sum, work->tile.parameters[c].bias));
+            output[c] = tflnest_tile_finish(tile, c, tflnest_add_wrapping(sum, tile->parameters[c].bias));
         }
-        output += params->output.channels;
+        output += x + 1 < params->output.width ? params->output.channels : 0;
+        left += params->stride.width;
     }
 }
 
@@ -258,15 +241,16 @@ static void run_tile(const depthwise *work, const int8_t *input, uint32_t first,
     const int32_t image = params->input.height * params->input.width * params->input.channels;
     const int32_t row = params->output.width * params->output.channels;
     const int by_table = uses_table(params);
-    output += first;
+    const tflnest_taps inside = windows_inside(params);
     for (int32_t n = 0; n < params->output.batches; n++) {
         for (int32_t y = 0; y < params->output.height; y++) {
+            const int32_t top = y * params->stride.height - params->padding.height;
+            int8_t *to = output + (n * params->output.height + y) * row + first;
             if (by_table) {
-                run_table_row(work, input + n * image + first, y, output);
+                run_table_row(work, inside, input + n * image + first, top, to);
             } else {
-                run_window_row(work, input + n * image, first, y, output);
+                run_window_row(work, input + n * image, first, top, to);
             }
-            output += row;
         }
     }
 }
@@ -277,23 +261,29 @@ void tflnest_depthwise_conv_s8(const tflnest_depthwise_conv_params *params, cons
     const uint32_t size = tile_channels(params), channels = (uint32_t)params->output.channels;
     const int by_table = uses_table(params);
     uint8_t *free = scratch;
-    depthwise work = {.params = params, .taps = tap_count(params)};
-    work.tile = tflnest_tile_place(scratch, size, work.taps, &params->requantization);
+    depthwise work = {.params = params};
+    work.by_table.tile = tflnest_tile_place(scratch, size, tap_count(params), &params->requantization);
+    work.by_table.taps = tap_count(params);
+    work.by_table.channels = channels;
     free += tflnest_tile_bytes(size, 0);
     work.inside = (void *)free;
-    work.addresses = work.inside + work.taps;
+    work.addresses = work.inside + tflnest_depthwise_entries(work.by_table.taps);
     free += table_bytes(params);
     work.blank = (void *)free;
     free += blank_bytes(params);
-    work.decoded = (void *)free;
+    work.by_table.room = free;
     if (by_table) {
         fill_tables(&work);
     }
-    for (uint32_t first = 0; first < channels; first += size) {
-        decode(&work, filter, first, channels - first < size ? channels - first : size);
+    for (uint32_t first = 0; first < channels;) {
+        uint32_t count = channels - first < size ? channels - first : size;
         if (by_table) {
-            correct_biases(&work);
+            count = tflnest_depthwise_tile(count);
+            tflnest_depthwise_decode(&work.by_table, filter, first, count);
+        } else {
+            decode_tile(&work, filter, first, count);
         }
         run_tile(&work, input, first, output);
+        first += count;
     }
 }

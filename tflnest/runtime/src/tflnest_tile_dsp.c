@@ -405,7 +405,8 @@ __attribute__((naked, noinline)) static void multiply_pairs(const multiplication
         "    bl tflnest_tile_dsp_finish\n"
         "    pop {r2-r5}\n"
         "    ldr r0, [sp, #32]\n"
-        "    b 3b\n");
+        "    b 3b\n"
+        ::: "memory");
 }
 
 static void clamp_outputs(const tflnest_requantization *requantization, int8_t *output, uint32_t count)

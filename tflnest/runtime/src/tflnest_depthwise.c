@@ -1,0 +1,152 @@
+#include "tflnest_depthwise.h"
+
+#include "tflnest_decode.h"
+#include "tflnest_depthwise_dsp.h"
+
+/* Decode the weights as int8, or leave them where they are. */
+static void decode_flat(tflnest_depthwise *work, const tflnest_filter *filter, uint32_t first)
+{
+    const uint32_t channels = work->tile.channels;
+    if (filter->values != NULL) {
+        work->weights = filter->values + first;
+        work->pitch = work->channels;
+        return;
+    }
+    int8_t *decoded = work->room;
+    for (uint32_t i = 0; i < work->taps; i++) {
+        tflnest_decode(filter, i * work->channels + first, channels, decoded + i * channels);
+    }
+    work->weights = decoded;
+    work->pitch = channels;
+}
+
+static void correct_biases(tflnest_depthwise *work)
+{
+    for (uint32_t c = 0; c < work->tile.channels; c++) {
+        int32_t sum = 0;
+        for (uint32_t i = 0; i < work->taps; i++) {
+            sum += work->weights[i * work->pitch + c];
+        }
+        tflnest_channel *channel = &work->tile.parameters[c];
+        channel->bias =
+            tflnest_add_wrapping(channel->bias, -work->tile.requantization->input_zero_point * sum);
+    }
+}
+
+static int8_t finish(const tflnest_depthwise *work, uint32_t channel, int32_t sum)
+{
+    const int32_t bias = work->tile.parameters[channel].bias;
+    return tflnest_tile_finish(&work->tile, channel, tflnest_add_wrapping(sum, bias));
+}
+
+/* All channels of one window. */
+static void run_window(const tflnest_depthwise *work, const uintptr_t *table, uintptr_t base, int8_t *output)
+{
+    const uint32_t channels = work->tile.channels, pitch = work->pitch, taps = work->taps;
+    uint32_t c = 0;
+    for (; c + 4 <= channels; c += 4) {
+        const int8_t *w = work->weights + c;
+        int32_t sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
+        for (uint32_t i = 0; i < taps; i++) {
+            const int8_t *x = (const int8_t *)(table[i] + base + c);
+            sum0 += x[0] * w[0];
+            sum1 += x[1] * w[1];
+            sum2 += x[2] * w[2];
+            sum3 += x[3] * w[3];
+            w += i + 1 < taps ? pitch : 0;
+        }
+        output[c] = finish(work, c, sum0);
+        output[c + 1] = finish(work, c + 1, sum1);
+        output[c + 2] = finish(work, c + 2, sum2);
+        output[c + 3] = finish(work, c + 3, sum3);
+    }
+    for (; c < channels; c++) {
+        int32_t sum = 0;
+        for (uint32_t i = 0; i < taps; i++) {
+            sum += *(const int8_t *)(table[i] + base + c) * work->weights[i * pitch + c];
+        }
+        output[c] = finish(work, c, sum);
+    }
+}
+
+static void run_windows(const tflnest_depthwise *work, const tflnest_windows *windows)
+{
+    int8_t *output = windows->output;
+    uintptr_t base = windows->base;
+    for (uint32_t i = 0; i < windows->count; i++) {
+        run_window(work, windows->table, base, output);
+        base += windows->step;
+        output += i + 1 < windows->count ? work->channels : 0;
+    }
+}
+
+#if TFLNEST_VARIANT == TFLNEST_VARIANT_DSP
+
+uint32_t tflnest_depthwise_entries(uint32_t taps)
+{
+    return tflnest_depthwise_dsp_taps(taps);
+}
+
+uint32_t tflnest_depthwise_room(uint32_t channels, uint32_t taps)
+{
+    return (channels + 3u) / 4u * 4u * tflnest_depthwise_dsp_taps(taps) * (uint32_t)sizeof(int16_t);
+}
+
+uint32_t tflnest_depthwise_tile(uint32_t channels)
+{
+    return channels > 4 ? channels & ~3u : channels;
+}
+
+void tflnest_depthwise_decode(tflnest_depthwise *work, const tflnest_filter *filter, uint32_t first,
+                              uint32_t channels)
+{
+    tflnest_tile_set_channels(&work->tile, filter, first, channels);
+    work->weights = NULL;
+    if (tflnest_depthwise_dsp_fits(&work->tile)) {
+        tflnest_depthwise_dsp_decode(work, filter, first);
+    } else {
+        decode_flat(work, filter, first);
+        correct_biases(work);
+    }
+}
+
+void tflnest_depthwise_run(const tflnest_depthwise *work, const tflnest_windows *windows)
+{
+    if (work->weights == NULL) {
+        tflnest_depthwise_dsp_run(work, windows);
+    } else {
+        run_windows(work, windows);
+    }
+}
+
+#else
+
+uint32_t tflnest_depthwise_entries(uint32_t taps)
+{
+    return taps;
+}
+
+uint32_t tflnest_depthwise_room(uint32_t channels, uint32_t taps)
+{
+    return (channels * taps + 7u) & ~7u;
+}
+
+uint32_t tflnest_depthwise_tile(uint32_t channels)
+{
+    return channels;
+}
+
+void tflnest_depthwise_decode(tflnest_depthwise *work, const tflnest_filter *filter, uint32_t first,
+                              uint32_t channels)
+{
+    tflnest_tile_set_channels(&work->tile, filter, first, channels);
+    decode_flat(work, filter, first);
+    correct_biases(work);
+}
+
+void tflnest_depthwise_run(const tflnest_depthwise *work, const tflnest_windows *windows)
+{
+    run_windows(work, windows);
+}
+
+#endif
