@@ -47,6 +47,7 @@ setup(
         "pyelftools>=0.32",
         "ai-edge-litert>=1.4",
         "click>=8.1",
+        "joblib>=1.3",
         "rich>=13",
     ],
     extras_require={

@@ -29,6 +29,7 @@ _HOMES = {
     "load_dataset": "tflnest.dataset",
     "materialize": "tflnest.materialization",
     "nest_for_training": "converters.training",
+    "search": "converters.search",
     "simulate": "firmware_sim.simulation",
 }
 

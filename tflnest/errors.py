@@ -84,6 +84,12 @@ class VerificationError(TflnestError):
     exit_code = ExitCode.VERIFICATION
 
 
+class BudgetError(TflnestError):
+    """Budgets that cannot be met together, or at all."""
+
+    exit_code = ExitCode.DOES_NOT_FIT
+
+
 class DoesNotFitError(TflnestError):
     """A model that needs more memory than the board has.
 

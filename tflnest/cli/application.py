@@ -20,12 +20,22 @@ from tflnest.version import __version__
 VERBS = {
     "convert": "convert",
     "inspect": "inspection",
+    "search": "search",
     "eval": "evaluation",
     "materialize": "materialization",
     "simulate": "simulation",
     "boards": "boards",
     "compare": "comparison",
     "emulate": "emulation",
+    "ports": "ports",
+    "device": "device",
+    "info": "information",
+    "push": "pushing",
+    "switch": "switching",
+    "page-out": "paging",
+    "run": "inference",
+    "verify": "verification",
+    "monitor": "monitoring",
     "completion": "completion",
 }
 

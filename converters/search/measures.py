@@ -1,0 +1,161 @@
+"""How a search builds the model of an assignment and measures it: by rounding, or by a short training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from converters.conversion import convert
+from converters.recipe import Keep, Recipe, Rule
+from converters.search.trials import Widths
+from tflnest.dataset import Dataset
+from tflnest.evaluation import evaluate
+from tflnest.files import read_file
+from tflnest.model import Model
+from tflnest.nesting import MASTER_BITS
+
+#: Samples that give the first scales of the activations in a training.
+CALIBRATION_SAMPLES = 256
+
+
+def recipe_for(names: Sequence[str], widths: Sequence[int]) -> Recipe:
+    """The recipe that gives each filter a width at the lowest level, and all of them 8 bits at the full-bit level.
+
+    Filters that are not named stay flat. The lowest level is named by the mean of the widths.
+
+    Args:
+        names: Names of the filters.
+        widths: Their widths; 8 stays flat.
+    """
+    nominal = min(max(round(sum(widths) / max(len(widths), 1)), 1), MASTER_BITS - 1)
+    rules = [
+        Rule(scope=f"^{re.escape(name)}$", flat=True)
+        if width == MASTER_BITS
+        else Rule(scope=f"^{re.escape(name)}$", levels=(width, MASTER_BITS))
+        for name, width in zip(names, widths, strict=True)
+    ]
+    base = Recipe(levels=(nominal, MASTER_BITS), rules=(*rules, Rule(flat=True)))
+    return base.with_options(keep=Keep.BASE)
+
+
+def top1(model: Model, data: Dataset) -> float:
+    """Accuracy in percent of a model at its lowest level."""
+    level = MASTER_BITS if model.directory is None else model.directory.levels[0]
+    row = evaluate(model, data, level=level).levels[0]
+    assert row.top1 is not None
+    return 100.0 * row.top1
+
+
+def _digest(*parts: bytes) -> str:
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(hashlib.sha256(part).digest())
+    return whole.hexdigest()
+
+
+def _data_digest(data: Dataset) -> bytes:
+    labels = b"" if data.y is None else np.ascontiguousarray(data.y).tobytes()
+    return hashlib.sha256(np.ascontiguousarray(data.x).tobytes() + labels).digest()
+
+
+@dataclass(frozen=True)
+class RoundedAccuracy:
+    """Accuracy after joint rounding, without training.
+
+    Attributes:
+        source: Float or int8 `.tflite`.
+        names: Names of the searched filters.
+        calibration: Samples that rounding looks at.
+        validation: Labelled samples that are measured; others than those.
+        seed: For what is drawn at random.
+    """
+
+    source: Path
+    names: tuple[str, ...]
+    calibration: Dataset
+    validation: Dataset
+    seed: int = 0
+
+    def __call__(self, widths: Widths) -> float:
+        """See `Measure`."""
+        return top1(self.build(widths), self.validation)
+
+    def build(self, widths: Widths) -> Model:
+        """The nested model of an assignment."""
+        recipe = recipe_for(self.names, widths)
+        result = convert(self.source, recipe=recipe, calibration=self.calibration, seed=self.seed)
+        return result.int8 if all(width == MASTER_BITS for width in widths) else result.model
+
+    def key(self) -> str:
+        """See `Measure`."""
+        options = json.dumps(["rounded", self.names, self.seed]).encode()
+        return _digest(
+            options,
+            read_file(self.source),
+            _data_digest(self.calibration),
+            _data_digest(self.validation),
+        )
+
+
+@dataclass(frozen=True)
+class TrainedAccuracy:
+    """Accuracy after a short nested training.
+
+    Attributes:
+        source: Float `.tflite`.
+        names: Names of the searched filters.
+        calibration: Labelled samples: all are trained on, the first ones give the scales of the activations.
+        validation: Labelled samples that are measured; others than those.
+        epochs: Passes over the training samples.
+        rate: Learning rate of Adam, which falls to zero along a cosine.
+        batch: Samples per step.
+        seed: For the order of the samples.
+    """
+
+    source: Path
+    names: tuple[str, ...]
+    calibration: Dataset
+    validation: Dataset
+    epochs: int
+    rate: float = 5e-4
+    batch: int = 64
+    seed: int = 0
+
+    def __call__(self, widths: Widths) -> float:
+        """See `Measure`."""
+        return top1(self.build(widths), self.validation)
+
+    def build(self, widths: Widths) -> Model:
+        """The nested model of an assignment."""
+        from converters.training import nest_for_training
+
+        network = nest_for_training(
+            self.source,
+            recipe_for(self.names, widths),
+            calibration=self.calibration.limited(CALIBRATION_SAMPLES),
+        )
+        import keras
+
+        keras.utils.set_random_seed(self.seed)
+        steps = max(self.epochs * (len(self.calibration) // self.batch), 1)
+        schedule = keras.optimizers.schedules.CosineDecay(self.rate, steps)
+        network.compile(keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy")
+        inputs = self.calibration.inputs_for(network.preparation.subgraph.input_tensors()[0])
+        network.fit(inputs, self.calibration.labels(), batch_size=self.batch, epochs=self.epochs, verbose=0)
+        return network.to_nested()
+
+    def key(self) -> str:
+        """See `Measure`."""
+        options = json.dumps(["trained", self.names, self.epochs, self.rate, self.batch, self.seed]).encode()
+        return _digest(
+            options,
+            read_file(self.source),
+            _data_digest(self.calibration),
+            _data_digest(self.validation),
+        )

@@ -1,0 +1,135 @@
+"""Attempts of a search: measured as independent jobs, written down as soon as they are known.
+
+The journal is one JSON document, rewritten as a whole after every attempt, so that a search that was killed goes
+on where it stopped: the same search finds its attempts in it and measures only what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tflnest.errors import FormatError, UsageError
+from tflnest.files import read_file, write_file
+from tflnest.progress import Progress, silent
+from tflnest.version import JSON_SCHEMA_VERSION
+
+#: Where jobs run.
+BACKENDS = ("loky", "threading", "dask", "ray")
+
+Widths = tuple[int, ...]
+
+
+class Measure(Protocol):
+    """Builds the model of an assignment and measures its accuracy; can be sent to another process."""
+
+    def __call__(self, widths: Widths) -> float:
+        """Accuracy in percent of a model whose layers have these widths; 8 everywhere is the full-bit model."""
+        ...
+
+    def key(self) -> str:
+        """What the measurements depend on: a journal with another key is not used."""
+        ...
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An assignment that was measured.
+
+    Attributes:
+        widths: Bits of every layer.
+        accuracy: In percent.
+    """
+
+    widths: Widths
+    accuracy: float
+
+
+class Trials:
+    """Measures assignments, each only once.
+
+    Args:
+        measure: How.
+        jobs: How many at a time; -1 for one per core.
+        backend: One of `BACKENDS`. Dask and Ray use the cluster that is there.
+        journal: File that keeps the attempts; None keeps them in memory.
+        progress: Told of every attempt.
+
+    Raises:
+        UsageError: There is no such backend, or the journal belongs to another search.
+        FormatError: The journal is corrupt.
+    """
+
+    def __init__(
+        self,
+        measure: Measure,
+        *,
+        jobs: int = 1,
+        backend: str = "loky",
+        journal: str | Path | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        if backend not in BACKENDS:
+            raise UsageError(f"there is no backend {backend!r}", f"backends: {', '.join(BACKENDS)}")
+        self._measure = measure
+        self._jobs = jobs
+        self._backend = backend
+        self._journal = Path(journal) if journal is not None else None
+        self._progress = progress
+        self._known: dict[Widths, float] = {}
+        if self._journal is not None and self._journal.exists():
+            self._known = _read_journal(self._journal, measure.key())
+
+    def __call__(self, assignments: Sequence[Widths]) -> list[Attempt]:
+        """Measure assignments, those that are not known yet side by side."""
+        missing = [widths for widths in dict.fromkeys(assignments) if widths not in self._known]
+        if missing:
+            self._run(missing)
+        return [Attempt(widths, self._known[widths]) for widths in assignments]
+
+    def _run(self, missing: Sequence[Widths]) -> None:
+        import joblib
+
+        total = len(self._known) + len(missing)
+        with joblib.parallel_config(backend=self._backend, n_jobs=min(self._jobs, len(missing))):
+            pool = joblib.Parallel(return_as="generator")
+            results = pool(joblib.delayed(self._measure)(widths) for widths in missing)
+            for widths, accuracy in zip(missing, results, strict=True):
+                self._known[widths] = float(accuracy)
+                self._store()
+                self._progress("searching", len(self._known), total)
+
+    def _store(self) -> None:
+        if self._journal is None:
+            return
+        document = {
+            "schema_version": JSON_SCHEMA_VERSION,
+            "search": self._measure.key(),
+            "attempts": [
+                {"widths": list(widths), "accuracy": accuracy} for widths, accuracy in self._known.items()
+            ],
+        }
+        write_file(self._journal, (json.dumps(document, indent=1) + "\n").encode(), force=True)
+
+
+def _read_journal(path: Path, key: str) -> dict[Widths, float]:
+    try:
+        document: Any = json.loads(read_file(path))
+        attempts = {
+            tuple(int(width) for width in item["widths"]): float(item["accuracy"])
+            for item in document["attempts"]
+        }
+        owner = document["search"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(
+            f"{path}: is no journal of a search: {error}", "choose another file, or delete it"
+        ) from error
+    if owner != key:
+        raise UsageError(
+            f"{path}: belongs to a search of another model, other data or other options",
+            "choose another file, or delete it to start anew",
+        )
+    return attempts

@@ -1,0 +1,98 @@
+"""`tflnest search`."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import numpy as np
+import pytest
+
+from tflnest.interpreter import Interpreter
+from tflnest.model import Model
+
+
+@pytest.fixture(scope="session")
+def labelled(files, tmp_path_factory):
+    """Samples with the classes that the int8 network gives them."""
+    path = tmp_path_factory.mktemp("labelled") / "labelled.npz"
+    x = np.random.default_rng(2).uniform(-5, 5, (60, 8, 8, 3)).astype(np.float32)
+    classes = Interpreter(files.int8).run(x).reshape(60, -1).argmax(1)
+    np.savez(path, x=x, y=classes)
+    return path
+
+
+def command(files, labelled, folder, *more):
+    return (
+        "search", files.int8, "--data", files.data, "--validation", labelled,
+        "-o", folder / "found.toml", "--max-steps", 3, *more,
+    )  # fmt: skip
+
+
+def test_the_recipe_makes_the_model_that_was_found(files, labelled, call, tmp_path):
+    done = call(
+        *command(files, labelled, tmp_path, "--max-drop", 60, "--max-bytes", "60%", "--format=json"),
+        "--model", tmp_path / "found.tflite",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    document = done.json
+    assert document["status"] == "met" and document["missed"] == []
+    assert document["best"]["bytes"] <= 0.6 * sum(layer["weights"] for layer in document["layers"])
+    assert document["trajectory"][0]["phase"] == "full-bit" and document["trajectory"][0]["drop"] == 0
+    assert tomllib.loads((tmp_path / "found.toml").read_text())["rules"]
+    again = call(
+        "convert", files.int8, "--recipe", tmp_path / "found.toml", "--calibration", files.data,
+        "-o", tmp_path / "again.tflite",
+    )  # fmt: skip
+    assert again.code == 0, again.err
+    first, second = (Model.load(tmp_path / name) for name in ("found.tflite", "again.tflite"))
+    x = np.load(labelled)["x"]
+    level = first.directory.levels[0]
+    np.testing.assert_array_equal(
+        Interpreter(model=first, level=level).run(x), Interpreter(model=second, level=level).run(x)
+    )
+
+
+def test_budgets_that_are_not_met_end_with_5_and_the_nearest_recipe(files, labelled, call, tmp_path):
+    done = call(*command(files, labelled, tmp_path, "--max-drop", 0, "--max-bytes", "26%"))
+    assert done.code == 5
+    assert "the budgets were not met: " in done.err and "are allowed" in done.err
+    assert (tmp_path / "found.toml").exists()
+    assert "not met:" in done.out
+
+
+def test_a_budget_that_nothing_meets_ends_with_5_at_once(files, labelled, call, tmp_path):
+    done = call(*command(files, labelled, tmp_path, "--max-bytes", "10%"))
+    assert done.code == 5 and "2 bits everywhere take" in done.err
+    assert not (tmp_path / "found.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--max-bytes", "0"), "more than 0 was expected"),
+        (("--max-bytes", "much"), "the budget 'much' is no number of bytes"),
+        (("--ptq", "--qat-epochs", "1"), "--ptq and --qat-epochs are both given"),
+        (("--qat-epochs", "1"), "has no labels|training starts from float weights"),
+    ],
+)
+def test_options_that_make_no_sense(files, labelled, call, tmp_path, more, message):
+    done = call(*command(files, labelled, tmp_path, *more))
+    assert done.code == 2 and re.search(message, done.err), done.err
+
+
+def test_validation_data_needs_labels_of_several_classes(files, call, tmp_path):
+    x = np.zeros((4, 8, 8, 3), np.float32)
+    np.savez(tmp_path / "bare.npz", x=x)
+    np.savez(tmp_path / "one.npz", x=x, y=np.full(4, 3))
+    for name, message in (("bare", "has no labels"), ("one", "all 4 samples have the class 3")):
+        done = call(*command(files, tmp_path / f"{name}.npz", tmp_path))
+        assert done.code == 1 and message in done.err
+
+
+def test_nothing_is_searched_where_the_recipe_exists(files, labelled, call, tmp_path, monkeypatch):
+    (tmp_path / "found.toml").write_text("precious")
+    monkeypatch.setattr("converters.search.search", None)
+    done = call(*command(files, labelled, tmp_path))
+    assert done.code == 2 and "exists already" in done.err
+    assert (tmp_path / "found.toml").read_text() == "precious"
