@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from firmware_sim.board import Board, list_boards
 from firmware_sim.board_port import SOURCES, cover, port_files
 from firmware_sim.fault import FIELDS, Fault
+from tests.shared import ROOT
 from tflnest.errors import UsageError
 
 UNIT = 32
@@ -73,6 +75,17 @@ def test_the_profile_says_every_address_once(name):
 def test_every_source_belongs_to_a_board():
     used = {name for board in map(Board.load, list_boards()) if board.port for name in port_files(board)}
     assert used == {path.name for path in SOURCES.iterdir()} | {"port_config.h"}
+
+
+def test_the_documentation_has_every_board():
+    text = (ROOT / "PORTS.md").read_text()
+    rows = re.findall(r"^\| ([a-z0-9-]+) \| (Cortex-M\d+) \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
+    boards = {board.name: board for board in map(Board.load, list_boards()) if board.port}
+    assert {name for name, *_ in rows} == set(boards)
+    for name, core, pins, beyond, machine in rows:
+        board = boards[name]
+        assert (core.lower(), pins, machine) == (board.core, board.port.pins, board.emulator.machine)
+        assert ("MPU" in beyond) == board.port.has_mpu
 
 
 def test_a_board_without_a_port_says_so():
