@@ -47,7 +47,7 @@ class Measurement:
     instructions: int
 
 
-class _Blob:
+class Blob:
     """Memory of the board, filled by the host: little-endian, pointers of 32 bits."""
 
     def __init__(self, base: int) -> None:
@@ -94,7 +94,7 @@ class _Blob:
 
 
 def _blob(base: int, cases: Sequence[Case]) -> bytes:
-    blob = _Blob(base)
+    blob = Blob(base)
     head = _WORD + len(cases) * 6 * _WORD
     blob.place(bytes(head))
     rows = [struct.pack("<I", len(cases))]

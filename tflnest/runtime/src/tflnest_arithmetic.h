@@ -46,11 +46,11 @@ static inline int32_t tflnest_requantize(int32_t acc, int32_t multiplier, int32_
     const int32_t left = tflnest_max(shift, 0);
     const int32_t right = tflnest_max(-shift, 0);
     const int32_t high = tflnest_doubling_high_multiply((int32_t)((uint32_t)acc << left), multiplier);
-    const int64_t half = (INT64_C(1) << right) >> 1;
-    return (int32_t)((high + half - (high < 0 && right > 0)) >> right);
+    const uint32_t mask = (UINT32_C(1) << right) - 1u;
+    return (high >> right) + (((uint32_t)high & mask) > (mask >> 1) + (uint32_t)(high < 0));
 }
 
-/* The same for shift = -right with 1 <= right <= 22 and |acc| < 2^30, plus the zero point.
+/* The same for shift = -right with 1 <= right <= 23 and |acc| < 2^29, plus the zero point.
  *
  * rounding 2^(right - 1) + (zero point << right): the zero point is added before the shift
  */
@@ -58,6 +58,20 @@ static inline int32_t tflnest_requantize_right(int32_t acc, int32_t multiplier, 
 {
     const int32_t high = tflnest_doubling_high_multiply(acc, multiplier);
     return (high + (rounding + (high >> 31))) >> right;
+}
+
+/* An output from an accumulator of any size, once: channels that have many outputs are prepared instead. */
+static inline int8_t tflnest_requantize_output(const tflnest_requantization *requantization, int32_t acc,
+                                               int32_t multiplier, int32_t shift)
+{
+    const int32_t zero_point = requantization->output_zero_point, right = -shift;
+    int32_t value;
+    if (right >= 1 && right <= 23 && acc > -(INT32_C(1) << 29) && acc < INT32_C(1) << 29) {
+        value = tflnest_requantize_right(acc, multiplier, (2 * zero_point + 1) * (INT32_C(1) << right) / 2, right);
+    } else {
+        value = tflnest_add_wrapping(tflnest_requantize(acc, multiplier, shift), zero_point);
+    }
+    return (int8_t)tflnest_clamp(value, requantization->activation_min, requantization->activation_max);
 }
 
 #endif

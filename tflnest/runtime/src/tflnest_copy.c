@@ -26,17 +26,19 @@ tflnest_status tflnest_copy_check(const tflnest_copy_params *params)
 /* The turns of the innermost loop. */
 static void copy_runs(const tflnest_loop *loop, int32_t run, const uint8_t *from, uint8_t *to)
 {
-    for (int32_t turn = 0; turn < loop->count; turn++) {
+    const int32_t from_step = loop->first_step;
+    const int32_t to_step = loop->second_step;
+    for (int32_t turns = loop->count; turns > 0; turns--) {
         if (run > SHORT_RUN) {
             memcpy(to, from, (size_t)run);
         } else {
-            int32_t byte = 0;
-            do {
+            to[0] = from[0];
+            for (int32_t byte = 1; byte < run; byte++) {
                 to[byte] = from[byte];
-            } while (++byte < run);
+            }
         }
-        from += loop->first_step;
-        to += loop->second_step;
+        from += from_step;
+        to += to_step;
     }
 }
 

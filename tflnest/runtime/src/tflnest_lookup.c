@@ -9,8 +9,20 @@ void tflnest_lookup_s8(const tflnest_lookup_params *params, const int8_t *input,
 {
     const uint8_t *from = (const uint8_t *)input;
     const int8_t *table = params->table;
-    for (int32_t i = 0; i < params->size; i++) {
-        output[i] = table[from[i]];
+    const int32_t size = params->size;
+    int32_t done = 0;
+    for (; done + 4 <= size; done += 4) {
+        const uint8_t a = from[done];
+        const uint8_t b = from[done + 1];
+        const uint8_t c = from[done + 2];
+        const uint8_t d = from[done + 3];
+        output[done] = table[a];
+        output[done + 1] = table[b];
+        output[done + 2] = table[c];
+        output[done + 3] = table[d];
+    }
+    for (; done < size; done++) {
+        output[done] = table[from[done]];
     }
 }
 

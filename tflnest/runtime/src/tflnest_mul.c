@@ -18,14 +18,15 @@ tflnest_status tflnest_mul_check(const tflnest_mul_params *params)
 static void mul_run(const void *parameters, const tflnest_broadcast *broadcast, const int8_t *first,
                     const int8_t *second, int8_t *output)
 {
-    const tflnest_mul_params *params = (const tflnest_mul_params *)parameters;
-    for (int32_t i = 0; i < broadcast->run; i++) {
-        const int32_t product = (*first - params->first_zero_point) * (*second - params->second_zero_point);
-        const int32_t scaled = tflnest_requantize(product, params->multiplier, params->shift);
-        *output++ = tflnest_to_int8(scaled, params->output_zero_point, params->activation_min,
-                                    params->activation_max);
-        first += broadcast->first_step;
-        second += broadcast->second_step;
+    /* A copy: a store to the output might change what `params` points to. */
+    const tflnest_mul_params p = *(const tflnest_mul_params *)parameters;
+    const tflnest_broadcast walk = *broadcast;
+    for (int32_t i = 0; i < walk.run; i++) {
+        const int32_t product = (*first - p.first_zero_point) * (*second - p.second_zero_point);
+        const int32_t scaled = tflnest_requantize(product, p.multiplier, p.shift);
+        *output++ = tflnest_to_int8(scaled, p.output_zero_point, p.activation_min, p.activation_max);
+        first += walk.first_step;
+        second += walk.second_step;
     }
 }
 
@@ -48,18 +49,20 @@ tflnest_status tflnest_prelu_check(const tflnest_prelu_params *params)
 static void prelu_run(const void *parameters, const tflnest_broadcast *broadcast, const int8_t *first,
                       const int8_t *second, int8_t *output)
 {
-    const tflnest_prelu_params *params = (const tflnest_prelu_params *)parameters;
-    for (int32_t i = 0; i < broadcast->run; i++) {
-        int32_t value = *first - params->first_zero_point;
+    /* A copy: a store to the output might change what `params` points to. */
+    const tflnest_prelu_params p = *(const tflnest_prelu_params *)parameters;
+    const tflnest_broadcast walk = *broadcast;
+    for (int32_t i = 0; i < walk.run; i++) {
+        int32_t value = *first - p.first_zero_point;
         if (value >= 0) {
-            value = tflnest_requantize(value, params->identity_multiplier, params->identity_shift);
+            value = tflnest_requantize(value, p.identity_multiplier, p.identity_shift);
         } else {
-            value *= *second - params->second_zero_point;
-            value = tflnest_requantize(value, params->slope_multiplier, params->slope_shift);
+            value *= *second - p.second_zero_point;
+            value = tflnest_requantize(value, p.slope_multiplier, p.slope_shift);
         }
-        *output++ = tflnest_to_int8(value, params->output_zero_point, INT8_MIN, INT8_MAX);
-        first += broadcast->first_step;
-        second += broadcast->second_step;
+        *output++ = tflnest_to_int8(value, p.output_zero_point, INT8_MIN, INT8_MAX);
+        first += walk.first_step;
+        second += walk.second_step;
     }
 }
 

@@ -2,6 +2,7 @@
 
 #include "tflnest_arithmetic.h"
 #include "tflnest_ranges.h"
+#include "tflnest_simd.h"
 #include "tflnest_geometry.h"
 
 /* The part of a window that lies on the input. */
@@ -81,55 +82,160 @@ static int8_t mean(const tflnest_pool_params *params, int32_t sum, int32_t count
     return (int8_t)tflnest_clamp(rounded, params->activation_min, params->activation_max);
 }
 
+/* Pixels that can be summed up in int16. */
+#define NARROW_COUNT 256
+
+#if defined(TFLNEST_SIMD_MVE)
+#define LANES 8
+
+static void sum_lanes(const pool_window *window, const int8_t *row, int32_t *sums)
+{
+    int16x8_t sum = vdupq_n_s16(0);
+    for (int32_t y = 0; y < window->rows; y++) {
+        const int8_t *next = row;
+        for (int32_t x = window->columns; x > 0; x--) {
+            sum = vaddq_s16(sum, vldrbq_s16(next));
+            next += window->channels;
+        }
+        row += window->row_step;
+    }
+    vst1q_s32(sums, vmovlbq_s16(sum));
+    vst1q_s32(sums + 4, vmovltq_s16(sum));
+}
+
+/* Where lane `i` of the sums lies. */
+static inline int32_t lane(int32_t i)
+{
+    return (i & 1) * 4 + i / 2;
+}
+#else
+#define LANES 4
+
+static void sum_lanes(const pool_window *window, const int8_t *row, int32_t *sums)
+{
+#if defined(TFLNEST_SIMD_DSP)
+    uint32_t even = 0;
+    uint32_t odd = 0;
+    for (int32_t y = 0; y < window->rows; y++) {
+        const int8_t *next = row;
+        for (int32_t x = window->columns; x > 0; x--) {
+            const uint32_t word = tflnest_load_word(next);
+            even = tflnest_add_even_bytes(even, word);
+            odd = tflnest_add_odd_bytes(odd, word);
+            next += window->channels;
+        }
+        row += window->row_step;
+    }
+    sums[0] = (int16_t)even;
+    sums[1] = (int16_t)odd;
+    sums[2] = (int32_t)even >> 16;
+    sums[3] = (int32_t)odd >> 16;
+#else
+    int32_t a = 0, b = 0, c = 0, d = 0;
+    for (int32_t y = 0; y < window->rows; y++) {
+        const int8_t *next = row;
+        for (int32_t x = window->columns; x > 0; x--) {
+            a += next[0];
+            b += next[1];
+            c += next[2];
+            d += next[3];
+            next += window->channels;
+        }
+        row += window->row_step;
+    }
+    sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
+#endif
+}
+
+static inline int32_t lane(int32_t i)
+{
+    return i;
+}
+#endif
+
 static void average_pixel(const tflnest_pool_params *params, const pool_window *window, int8_t *output)
 {
     const int32_t channels = window->channels;
     const int32_t count = window->rows * window->columns;
     int32_t channel = 0;
-    for (; channel + 4 <= channels; channel += 4) {
-        const int8_t *row = window->pixels + channel;
-        int32_t sums[4] = {0, 0, 0, 0};
-        for (int32_t y = 0; y < window->rows; y++) {
-            const int8_t *next = row;
-            for (int32_t x = 0; x < window->columns; x++) {
-                sums[0] += next[0];
-                sums[1] += next[1];
-                sums[2] += next[2];
-                sums[3] += next[3];
-                next += channels;
-            }
-            row += window->row_step;
-        }
-        for (int32_t i = 0; i < 4; i++) {
-            output[channel + i] = mean(params, sums[i], count);
+    for (; count <= NARROW_COUNT && channel + LANES <= channels; channel += LANES) {
+        int32_t sums[LANES];
+        sum_lanes(window, window->pixels + channel, sums);
+        for (int32_t i = 0; i < LANES; i++) {
+            output[channel + i] = mean(params, sums[lane(i)], count);
         }
     }
     for (; channel < channels; channel++) {
+        const int8_t *row = window->pixels + channel;
         int32_t sum = 0;
         for (int32_t y = 0; y < window->rows; y++) {
-            const int8_t *next = window->pixels + y * window->row_step + channel;
-            for (int32_t x = 0; x < window->columns; x++) {
+            const int8_t *next = row;
+            for (int32_t x = window->columns; x > 0; x--) {
                 sum += *next;
                 next += channels;
             }
+            row += window->row_step;
         }
         output[channel] = mean(params, sum, count);
     }
 }
 
+/* As many outputs of a pixel as fill whole vectors; returns how many. */
+static int32_t max_quick(const tflnest_pool_params *params, const pool_window *window, int8_t *output)
+{
+    int32_t channel = 0;
+#if defined(TFLNEST_SIMD_DSP)
+    const uint32_t low = tflnest_repeat_byte(params->activation_min);
+    const uint32_t high = tflnest_repeat_byte(params->activation_max);
+    for (; channel + 4 <= window->channels; channel += 4) {
+        const int8_t *row = window->pixels + channel;
+        uint32_t largest = low;
+        for (int32_t y = 0; y < window->rows; y++) {
+            const int8_t *next = row;
+            for (int32_t x = window->columns; x > 0; x--) {
+                largest = tflnest_max_bytes(largest, tflnest_load_word(next));
+                next += window->channels;
+            }
+            row += window->row_step;
+        }
+        tflnest_store_word(output + channel, tflnest_min_bytes(largest, high));
+    }
+#elif defined(TFLNEST_SIMD_MVE)
+    const int8x16_t high = vdupq_n_s8((int8_t)params->activation_max);
+    for (; channel + 16 <= window->channels; channel += 16) {
+        const int8_t *row = window->pixels + channel;
+        int8x16_t largest = vdupq_n_s8((int8_t)params->activation_min);
+        for (int32_t y = 0; y < window->rows; y++) {
+            const int8_t *next = row;
+            for (int32_t x = window->columns; x > 0; x--) {
+                largest = vmaxq_s8(largest, vldrbq_s8(next));
+                next += window->channels;
+            }
+            row += window->row_step;
+        }
+        vstrbq_s8(output + channel, vminq_s8(largest, high));
+    }
+#else
+    (void)params, (void)window, (void)output;
+#endif
+    return channel;
+}
+
 static void max_pixel(const tflnest_pool_params *params, const pool_window *window, int8_t *output)
 {
     const int32_t channels = window->channels;
-    for (int32_t channel = 0; channel < channels; channel++) {
-        int32_t largest = INT8_MIN;
+    for (int32_t channel = max_quick(params, window, output); channel < channels; channel++) {
+        const int8_t *row = window->pixels + channel;
+        int32_t largest = params->activation_min;
         for (int32_t y = 0; y < window->rows; y++) {
-            const int8_t *next = window->pixels + y * window->row_step + channel;
-            for (int32_t x = 0; x < window->columns; x++) {
+            const int8_t *next = row;
+            for (int32_t x = window->columns; x > 0; x--) {
                 largest = tflnest_max(largest, *next);
                 next += channels;
             }
+            row += window->row_step;
         }
-        output[channel] = (int8_t)tflnest_clamp(largest, params->activation_min, params->activation_max);
+        output[channel] = (int8_t)tflnest_min(largest, params->activation_max);
     }
 }
 
