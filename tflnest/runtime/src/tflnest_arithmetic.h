@@ -3,6 +3,7 @@
 #define TFLNEST_ARITHMETIC_H
 
 #include "tflnest/tflnest_types.h"
+#include "tflnest_variant.h"
 
 static inline int32_t tflnest_max(int32_t a, int32_t b)
 {
@@ -50,13 +51,25 @@ static inline int32_t tflnest_requantize(int32_t acc, int32_t multiplier, int32_
     return (high >> right) + (((uint32_t)high & mask) > (mask >> 1) + (uint32_t)(high < 0));
 }
 
-/* The same for shift = -right with 1 <= right <= 23 and |acc| < 2^29, plus the zero point.
+/* The same as `tflnest_doubling_high_multiply` for |a| < 2^30. */
+static inline int32_t tflnest_doubling_high_multiply_small(int32_t a, int32_t b)
+{
+#if TFLNEST_VARIANT == TFLNEST_VARIANT_DSP
+    int32_t high;
+    __asm("smmulr %0, %1, %2" : "=r"(high) : "r"(a * 2), "r"(b));
+    return high;
+#else
+    return tflnest_doubling_high_multiply(a, b);
+#endif
+}
+
+/* The same as `tflnest_requantize` for shift = -right with 1 <= right <= 23 and |acc| < 2^29, plus the zero point.
  *
  * rounding 2^(right - 1) + (zero point << right): the zero point is added before the shift
  */
 static inline int32_t tflnest_requantize_right(int32_t acc, int32_t multiplier, int32_t rounding, int32_t right)
 {
-    const int32_t high = tflnest_doubling_high_multiply(acc, multiplier);
+    const int32_t high = tflnest_doubling_high_multiply_small(acc, multiplier);
     return (high + (rounding + (high >> 31))) >> right;
 }
 
@@ -66,8 +79,9 @@ static inline int8_t tflnest_requantize_output(const tflnest_requantization *req
 {
     const int32_t zero_point = requantization->output_zero_point, right = -shift;
     int32_t value;
-    if (right >= 1 && right <= 23 && acc > -(INT32_C(1) << 29) && acc < INT32_C(1) << 29) {
-        value = tflnest_requantize_right(acc, multiplier, (2 * zero_point + 1) * (INT32_C(1) << right) / 2, right);
+    if ((uint32_t)(right - 1) < 23u && (uint32_t)acc + (UINT32_C(1) << 29) < UINT32_C(1) << 30) {
+        const int32_t rounding = (2 * zero_point + 1) * (INT32_C(1) << (right - 1));
+        value = tflnest_requantize_right(acc, multiplier, rounding, right);
     } else {
         value = tflnest_add_wrapping(tflnest_requantize(acc, multiplier, shift), zero_point);
     }

@@ -1,6 +1,7 @@
 #include "tflnest/tflnest_fully_connected.h"
 
 #include "tflnest_decode.h"
+#include "tflnest_fully_connected_dsp.h"
 #include "tflnest_geometry.h"
 #include "tflnest_tile.h"
 
@@ -19,6 +20,25 @@ tflnest_status tflnest_fully_connected_check(const tflnest_fully_connected_param
     }
     return tflnest_filter_check(filter, (uint32_t)params->outputs);
 }
+
+#if TFLNEST_VARIANT == TFLNEST_VARIANT_DSP
+
+uint32_t tflnest_fully_connected_get_buffer_size(const tflnest_fully_connected_params *params)
+{
+    return tflnest_fully_connected_dsp_bytes(params);
+}
+
+void tflnest_fully_connected_s8(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
+                                const int8_t *input, int8_t *output, void *scratch)
+{
+    for (int32_t i = 0; i < params->batches; i++) {
+        tflnest_fully_connected_dsp_run(params, filter, input, output, scratch);
+        input += params->inputs;
+        output += params->outputs;
+    }
+}
+
+#else
 
 /* Rows of weights per tile. */
 static uint32_t tile_rows(const tflnest_fully_connected_params *params)
@@ -60,3 +80,5 @@ void tflnest_fully_connected_s8(const tflnest_fully_connected_params *params, co
         run_rows(&tile, params, input, output + first, block);
     }
 }
+
+#endif

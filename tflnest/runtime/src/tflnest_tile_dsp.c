@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "tflnest_decode.h"
+#include "tflnest_fields.h"
 
 /* Operands of a row that are in turns with those of the other one. */
 #define QUAD 4u
@@ -158,65 +159,28 @@ static void widen_run(uint32_t *to, const int8_t *from, uint32_t count, uint32_t
 #define NIBBLES UINT32_C(0x0F0F0F0F)
 #define PAIRS UINT32_C(0x33333333)
 
-/* How the fields of a filter are decoded. */
-typedef enum {
-    FIELDS_OTHER, /* through int8 */
-    FIELDS_4,
-    FIELDS_4_2,
-    FIELDS_4_2_2,
-    FIELDS_4_4
-} field_list;
-
-static int field_is(const tflnest_field *field, uint32_t bits, uint32_t shift)
-{
-    return field->bits == bits && field->shift == shift;
-}
-
-static field_list recognize(const tflnest_filter *filter)
-{
-    const tflnest_field *fields = filter->fields;
-    if (!filter->disjoint || !field_is(&fields[0], 4, 4)) {
-        return FIELDS_OTHER;
-    }
-    if (filter->field_count == 1) {
-        return FIELDS_4;
-    }
-    if (filter->field_count == 2 && field_is(&fields[1], 4, 0)) {
-        return FIELDS_4_4;
-    }
-    if (filter->field_count >= 2 && field_is(&fields[1], 2, 2)) {
-        if (filter->field_count == 2) {
-            return FIELDS_4_2;
-        }
-        if (filter->field_count == 3 && field_is(&fields[2], 2, 0)) {
-            return FIELDS_4_2_2;
-        }
-    }
-    return FIELDS_OTHER;
-}
-
 /* Decode whole groups of weights into one row of a pair of channels. */
-static inline void decode_groups(field_list list, const tflnest_filter *filter, uint32_t group, uint32_t count,
+static inline void decode_groups(tflnest_field_list list, const tflnest_filter *filter, uint32_t group, uint32_t count,
                                  uint32_t *row)
 {
     const uint32_t sign = (filter->offset >> 7) * UINT32_C(0x88888888);
     const uint32_t fill = (filter->offset & 15u) * UINT32_C(0x11111111);
     const uint8_t *fours = filter->fields[0].codes + 8 * group;
-    const uint8_t *low_fours = list == FIELDS_4_4 ? filter->fields[1].codes + 8 * group : NULL;
-    const uint8_t *twos = list == FIELDS_4_2 || list == FIELDS_4_2_2 ? filter->fields[1].codes + 4 * group : NULL;
-    const uint8_t *low_twos = list == FIELDS_4_2_2 ? filter->fields[2].codes + 4 * group : NULL;
+    const uint8_t *low_fours = list == TFLNEST_FIELDS_4_4 ? filter->fields[1].codes + 8 * group : NULL;
+    const uint8_t *twos = list == TFLNEST_FIELDS_4_2 || list == TFLNEST_FIELDS_4_2_2 ? filter->fields[1].codes + 4 * group : NULL;
+    const uint8_t *low_twos = list == TFLNEST_FIELDS_4_2_2 ? filter->fields[2].codes + 4 * group : NULL;
     for (; count > 0; count--) {
         uint32_t a = load_word(fours) ^ sign, b = load_word(fours + 4) ^ sign;
         uint32_t low_a = fill, low_b = fill;
         fours += 8;
-        if (list == FIELDS_4_4) {
+        if (list == TFLNEST_FIELDS_4_4) {
             low_a = load_word(low_fours);
             low_b = load_word(low_fours + 4);
             low_fours += 8;
-        } else if (list == FIELDS_4_2 || list == FIELDS_4_2_2) {
+        } else if (list == TFLNEST_FIELDS_4_2 || list == TFLNEST_FIELDS_4_2_2) {
             low_a = load_word(twos);
             twos += 4;
-            if (list == FIELDS_4_2_2) {
+            if (list == TFLNEST_FIELDS_4_2_2) {
                 low_b = load_word(low_twos);
                 low_twos += 4;
             } else {
@@ -236,19 +200,19 @@ static inline void decode_groups(field_list list, const tflnest_filter *filter, 
 /* Weights that are decoded before they are widened. */
 #define CHUNK 64u
 
-static void decode_row(const tflnest_filter *filter, field_list list, uint32_t first, uint32_t count, uint32_t *row)
+static void decode_row(const tflnest_filter *filter, tflnest_field_list list, uint32_t first, uint32_t count, uint32_t *row)
 {
     const uint32_t group = first / TFLNEST_GROUP, groups = count / TFLNEST_GROUP;
     if (filter->values != NULL) {
         widen_run(row, filter->values + first, count, 0);
-    } else if (list == FIELDS_4_2_2) {
-        decode_groups(FIELDS_4_2_2, filter, group, groups, row);
-    } else if (list == FIELDS_4_2) {
-        decode_groups(FIELDS_4_2, filter, group, groups, row);
-    } else if (list == FIELDS_4) {
-        decode_groups(FIELDS_4, filter, group, groups, row);
-    } else if (list == FIELDS_4_4) {
-        decode_groups(FIELDS_4_4, filter, group, groups, row);
+    } else if (list == TFLNEST_FIELDS_4_2_2) {
+        decode_groups(TFLNEST_FIELDS_4_2_2, filter, group, groups, row);
+    } else if (list == TFLNEST_FIELDS_4_2) {
+        decode_groups(TFLNEST_FIELDS_4_2, filter, group, groups, row);
+    } else if (list == TFLNEST_FIELDS_4) {
+        decode_groups(TFLNEST_FIELDS_4, filter, group, groups, row);
+    } else if (list == TFLNEST_FIELDS_4_4) {
+        decode_groups(TFLNEST_FIELDS_4_4, filter, group, groups, row);
     } else {
         int8_t chunk[CHUNK] __attribute__((aligned(4)));
         for (uint32_t i = 0; i < count; i += CHUNK) {
@@ -263,7 +227,7 @@ void tflnest_tile_decode_rows(tflnest_tile *tile, const tflnest_filter *filter, 
 {
     const uint32_t products = tile->products, pair_words = quads_of(products) * QUAD_WORDS;
     const int by_groups = filter->values == NULL && products % TFLNEST_GROUP == 0;
-    const field_list list = by_groups ? recognize(filter) : FIELDS_OTHER;
+    const tflnest_field_list list = by_groups ? tflnest_fields_of(filter) : TFLNEST_FIELDS_OTHER;
     uint32_t *weights = (void *)tile->weights;
     for (uint32_t i = 0; i < tile->channels; i++) {
         uint32_t *row = weights + (i / 2) * pair_words + (i & 1u) * 2;

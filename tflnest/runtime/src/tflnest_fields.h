@@ -1,0 +1,43 @@
+/* Lists of fields that have decoders of their own. */
+#ifndef TFLNEST_FIELDS_H
+#define TFLNEST_FIELDS_H
+
+#include "tflnest/tflnest_types.h"
+
+/* Bits of the fields, which fill the byte from the top. */
+typedef enum {
+    TFLNEST_FIELDS_OTHER,
+    TFLNEST_FIELDS_4,
+    TFLNEST_FIELDS_4_2,
+    TFLNEST_FIELDS_4_2_2,
+    TFLNEST_FIELDS_4_4
+} tflnest_field_list;
+
+static inline int tflnest_field_is(const tflnest_field *field, uint32_t bits, uint32_t shift)
+{
+    return field->bits == bits && field->shift == shift;
+}
+
+/* The list of a filter's fields; one of those listed only where the offset takes 128 off. */
+static inline tflnest_field_list tflnest_fields_of(const tflnest_filter *filter)
+{
+    const tflnest_field *fields = filter->fields;
+    if (filter->values != NULL || !filter->disjoint || filter->offset < 128 || !tflnest_field_is(&fields[0], 4, 4)) {
+        return TFLNEST_FIELDS_OTHER;
+    }
+    if (filter->field_count == 1) {
+        return TFLNEST_FIELDS_4;
+    }
+    if (filter->field_count == 2 && tflnest_field_is(&fields[1], 4, 0)) {
+        return TFLNEST_FIELDS_4_4;
+    }
+    if (filter->field_count == 2 && tflnest_field_is(&fields[1], 2, 2)) {
+        return TFLNEST_FIELDS_4_2;
+    }
+    if (filter->field_count == 3 && tflnest_field_is(&fields[1], 2, 2) && tflnest_field_is(&fields[2], 2, 0)) {
+        return TFLNEST_FIELDS_4_2_2;
+    }
+    return TFLNEST_FIELDS_OTHER;
+}
+
+#endif

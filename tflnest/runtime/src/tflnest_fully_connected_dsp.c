@@ -1,0 +1,296 @@
+/* Activations are widened once: of each four, 0 and 2 in one word, 1 and 3 in the next, which is how UXTB16 takes
+ * weights apart. Packed weights are multiplied as unsigned codes; what the offset of the filter contributes is
+ * the same for all rows, the offset times the sum of the activations.
+ */
+#include "tflnest_fully_connected_dsp.h"
+
+#if TFLNEST_VARIANT == TFLNEST_VARIANT_DSP
+
+#include <string.h>
+
+#include "tflnest_arithmetic.h"
+#include "tflnest_decode.h"
+#include "tflnest_fields.h"
+#include "tflnest_tile.h"
+
+/* Weights that are decoded at a time where there is no decoder of their own; a row is padded in it. */
+#define CHUNK 64u
+
+/* What multiplies a row; it knows where the members lie. The pointers to codes are moved on. */
+typedef struct {
+    const int16_t *operands;
+    const void *codes[3];
+    const int16_t *operands_end;
+} row;
+
+/* ------------------------------------------------------------------------------------- one row of products
+ *
+ * r0 sum, r1 operands, r2 to r4 codes, r5 to r8 codes or weights, r9 to r12 operands, lr free.
+ */
+
+/* Weights of two words, taken apart by `widen`, with the operands of eight activations. */
+#define MULTIPLY_WORDS(widen, first, second)      \
+    "    ldmia.w r1!, {r9, r10, r11, r12}\n"      \
+    "    " widen " lr, " first "\n"               \
+    "    " widen " " first ", " first ", ror #8\n" \
+    "    smlad r0, lr, r9, r0\n"                  \
+    "    " widen " lr, " second "\n"              \
+    "    smlad r0, " first ", r10, r0\n"          \
+    "    " widen " " second ", " second ", ror #8\n" \
+    "    smlad r0, lr, r11, r0\n"                 \
+    "    smlad r0, " second ", r12, r0\n"
+
+/* `high` gets the upper bits of the units of both words, `low` the lower ones. */
+#define INTERLEAVE(high, low, shift, mask)                          \
+    "    eor lr, " high ", " low ", lsr #" shift "\n"               \
+    "    and lr, lr, #" mask "\n"                                   \
+    "    eor " high ", " high ", lr\n"                              \
+    "    eor " low ", " low ", lr, lsl #" shift "\n"
+
+#define INTERLEAVE_NIBBLES INTERLEAVE("r5", "r7", "4", "0x0F0F0F0F") INTERLEAVE("r6", "r8", "4", "0x0F0F0F0F")
+
+#define MULTIPLY_CODES MULTIPLY_WORDS("uxtb16", "r5", "r7") MULTIPLY_WORDS("uxtb16", "r6", "r8")
+
+#define GROUP_4_2_2                               \
+    "    ldrd r5, r6, [r2], #8\n"                 \
+    "    ldr r7, [r3], #4\n"                      \
+    "    ldr r8, [r4], #4\n"                      \
+    INTERLEAVE("r7", "r8", "2", "0x33333333") INTERLEAVE_NIBBLES MULTIPLY_CODES
+
+#define GROUP_4_2                                 \
+    "    ldrd r5, r6, [r2], #8\n"                 \
+    "    ldr r7, [r3], #4\n"                      \
+    "    lsl r8, r7, #2\n"                        \
+    "    and r7, r7, #0xCCCCCCCC\n"               \
+    "    and r8, r8, #0xCCCCCCCC\n" INTERLEAVE_NIBBLES MULTIPLY_CODES
+
+#define GROUP_4_4                                 \
+    "    ldrd r5, r6, [r2], #8\n"                 \
+    "    ldrd r7, r8, [r3], #8\n" INTERLEAVE_NIBBLES MULTIPLY_CODES
+
+#define GROUP_FLAT                                \
+    "    ldmia.w r2!, {r5, r6, r7, r8}\n" MULTIPLY_WORDS("sxtb16", "r5", "r6") MULTIPLY_WORDS("sxtb16", "r7", "r8")
+
+/* Upper nibbles into r0, lower ones into r4; r7 and r8 are masks. */
+#define MULTIPLY_NIBBLES(word)                    \
+    "    ldmia.w r1!, {r9, r10, r11, r12}\n"      \
+    "    and lr, r7, " word "\n"                  \
+    "    smlad r0, lr, r9, r0\n"                  \
+    "    and lr, r7, " word ", lsr #8\n"          \
+    "    smlad r0, lr, r10, r0\n"                 \
+    "    and lr, r8, " word "\n"                  \
+    "    smlad r4, lr, r11, r4\n"                 \
+    "    and lr, r8, " word ", lsr #8\n"          \
+    "    smlad r4, lr, r12, r4\n"
+
+#define GROUP_4                                   \
+    "    ldrd r5, r6, [r2], #8\n" MULTIPLY_NIBBLES("r5") MULTIPLY_NIBBLES("r6")
+
+/* Whole groups of a row, two by two; an odd number starts in the middle. */
+#define MULTIPLY_ROW(prepare, group, end)         \
+    __asm volatile(                               \
+        "    push {r0, r4-r11, lr}\n"             \
+        "    ldmia.w r0, {r1, r2, r3, r4, r5}\n"  \
+        "    push {r5}\n"                         \
+        "    sub lr, r5, r1\n"                    \
+        "    mov r0, #0\n" prepare                \
+        "    tst lr, #32\n"                       \
+        "    bne 2f\n"                            \
+        "1:\n" group                              \
+        "2:\n" group                              \
+        "    ldr lr, [sp]\n"                      \
+        "    cmp r1, lr\n"                        \
+        "    bne 1b\n"                            \
+        "    ldr lr, [sp, #4]\n" end              \
+        "    add sp, #8\n"                        \
+        "    pop {r4-r11, pc}\n" ::: "memory")
+
+#define KEEP_CODES                                \
+    "    add lr, #4\n"                            \
+    "    stmia.w lr, {r2, r3, r4}\n"
+
+__attribute__((naked, noinline)) static int32_t multiply_4_2_2(row *work)
+{
+    (void)work;
+    MULTIPLY_ROW("", GROUP_4_2_2, KEEP_CODES);
+}
+
+__attribute__((naked, noinline)) static int32_t multiply_4_2(row *work)
+{
+    (void)work;
+    MULTIPLY_ROW("", GROUP_4_2, KEEP_CODES);
+}
+
+__attribute__((naked, noinline)) static int32_t multiply_4_4(row *work)
+{
+    (void)work;
+    MULTIPLY_ROW("", GROUP_4_4, KEEP_CODES);
+}
+
+__attribute__((naked, noinline)) static int32_t multiply_flat(row *work)
+{
+    (void)work;
+    MULTIPLY_ROW("", GROUP_FLAT, KEEP_CODES);
+}
+
+__attribute__((naked, noinline)) static int32_t multiply_4(row *work)
+{
+    (void)work;
+    MULTIPLY_ROW("    mov r4, #0\n    mov r7, #0x00F000F0\n    mov r8, #0x000F000F\n", GROUP_4,
+                 "    str r2, [lr, #4]\n    add r0, r0, r4, lsl #4\n");
+}
+
+/* --------------------------------------------------------------------------------------------- all rows */
+
+/* A fully connected operator on one batch. */
+typedef struct {
+    const tflnest_fully_connected_params *params;
+    const tflnest_filter *filter;
+    const int16_t *operands;
+    row next;
+    int32_t (*multiply)(row *); /* NULL where weights are decoded to `chunk` first */
+    int32_t addend;             /* to the sums of all rows */
+    int8_t chunk[CHUNK + TFLNEST_GROUP] __attribute__((aligned(4)));
+} dense;
+
+static uint32_t padded(uint32_t inputs)
+{
+    return (inputs + TFLNEST_GROUP - 1) / TFLNEST_GROUP * TFLNEST_GROUP;
+}
+
+uint32_t tflnest_fully_connected_dsp_bytes(const tflnest_fully_connected_params *params)
+{
+    return padded((uint32_t)params->inputs) * (uint32_t)sizeof(int16_t);
+}
+
+/* Widen four activations less their zero point, `offset` in both halves, and add them to a sum. */
+static inline int32_t load_quad(uint32_t *operands, uint32_t word, uint32_t offset, int32_t sum)
+{
+    uint32_t even, odd;
+    __asm("sxtab16 %0, %1, %2" : "=r"(even) : "r"(offset), "r"(word));
+    __asm("sxtab16 %0, %1, %2, ror #8" : "=r"(odd) : "r"(offset), "r"(word));
+    operands[0] = even;
+    operands[1] = odd;
+    __asm("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(even), "r"(UINT32_C(0x00010001)));
+    __asm("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(odd), "r"(UINT32_C(0x00010001)));
+    return sum;
+}
+
+/* Widen activations, and return their sum. */
+static int32_t load_operands(const tflnest_fully_connected_params *params, const int8_t *input, void *scratch)
+{
+    const uint32_t zero_point = (uint32_t)params->requantization.input_zero_point & 0xFFu;
+    const uint32_t offset = ((0u - (uint32_t)params->requantization.input_zero_point) & 0xFFFFu) * UINT32_C(0x00010001);
+    uint32_t *operands = scratch;
+    uint32_t *end = operands + padded((uint32_t)params->inputs) / 2;
+    int32_t sum = 0;
+    uint32_t left = (uint32_t)params->inputs;
+    for (; operands < end; operands += 2) {
+        uint32_t word = zero_point * UINT32_C(0x01010101);
+        if (left >= 4) {
+            memcpy(&word, input, sizeof word);
+            input += 4;
+            left -= 4;
+        } else if (left > 0) {
+            memcpy(&word, input, left);
+            left = 0;
+        }
+        sum = load_quad(operands, word, offset, sum);
+    }
+    return sum;
+}
+
+static void choose(dense *work)
+{
+    static int32_t (*const functions[])(row *) = {NULL, multiply_4, multiply_4_2, multiply_4_2_2, multiply_4_4};
+    const tflnest_filter *filter = work->filter;
+    const tflnest_field_list list = tflnest_fields_of(filter);
+    if (work->params->inputs % (int32_t)TFLNEST_GROUP != 0) {
+        work->addend = 0;
+    } else if (filter->values != NULL && ((uintptr_t)filter->values & 3u) == 0) {
+        work->multiply = multiply_flat;
+        work->next.codes[0] = filter->values;
+        work->addend = 0;
+    } else if (list != TFLNEST_FIELDS_OTHER) {
+        work->multiply = functions[list];
+        for (uint32_t i = 0; i < filter->field_count; i++) {
+            work->next.codes[i] = filter->fields[i].codes;
+        }
+        work->addend = (filter->offset - 256) * work->addend;
+    } else {
+        work->addend = 0;
+    }
+}
+
+/* The sum of a row of at most CHUNK weights that are decoded first, several rows together. */
+static int32_t multiply_short(dense *work, uint32_t index)
+{
+    const uint32_t inputs = (uint32_t)work->params->inputs, rows = CHUNK / inputs;
+    int8_t aligned[CHUNK] __attribute__((aligned(4)));
+    const int8_t *weights = work->chunk + index % rows * inputs;
+    if (index % rows == 0) {
+        const uint32_t left = (uint32_t)work->params->outputs - index;
+        tflnest_decode(work->filter, index * inputs, (left < rows ? left : rows) * inputs, work->chunk);
+    }
+    if (inputs % 4 != 0) {
+        memcpy(aligned, weights, padded(inputs));
+        weights = aligned;
+    }
+    work->next.operands = work->operands;
+    work->next.operands_end = work->operands + padded(inputs);
+    work->next.codes[0] = weights;
+    return multiply_flat(&work->next);
+}
+
+/* The sum of a longer row whose weights are decoded first, a chunk at a time. */
+static int32_t multiply_long(dense *work, uint32_t index)
+{
+    const uint32_t inputs = (uint32_t)work->params->inputs;
+    int32_t sum = 0;
+    for (uint32_t i = 0; i < inputs; i += CHUNK) {
+        const uint32_t count = inputs - i < CHUNK ? inputs - i : CHUNK;
+        tflnest_decode(work->filter, index * inputs + i, count, work->chunk);
+        work->next.operands = work->operands + i;
+        work->next.operands_end = work->next.operands + padded(count);
+        work->next.codes[0] = work->chunk;
+        sum += multiply_flat(&work->next);
+    }
+    return sum;
+}
+
+static int32_t multiply_row(dense *work, uint32_t index)
+{
+    if (work->multiply == NULL) {
+        return work->params->inputs <= (int32_t)CHUNK ? multiply_short(work, index) : multiply_long(work, index);
+    }
+    return work->multiply(&work->next);
+}
+
+void tflnest_fully_connected_dsp_run(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
+                                     const int8_t *input, int8_t *output, void *scratch)
+{
+    const tflnest_requantization requantization = params->requantization;
+    const uint32_t scale_step = filter->per_channel, outputs = (uint32_t)params->outputs;
+    const int32_t *multiplier = filter->multipliers;
+    const int8_t *shift = filter->shifts;
+    dense work;
+    work.params = params;
+    work.filter = filter;
+    work.operands = scratch;
+    work.next.operands = scratch;
+    work.next.operands_end = work.operands + params->inputs;
+    work.multiply = NULL;
+    work.addend = load_operands(params, input, scratch);
+    choose(&work);
+    for (uint32_t i = 0; i < outputs; i++) {
+        int32_t acc = tflnest_add_wrapping(multiply_row(&work, i), work.addend);
+        if (filter->bias != NULL) {
+            acc = tflnest_add_wrapping(acc, filter->bias[i]);
+        }
+        output[i] = tflnest_requantize_output(&requantization, acc, *multiplier, *shift);
+        multiplier += scale_step;
+        shift += scale_step;
+    }
+}
+
+#endif
