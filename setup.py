@@ -39,7 +39,14 @@ setup(
     package_data={
         "tflnest": ["py.typed", "runtime/include/tflnest/*.h", "runtime/src/*.c", "runtime/src/*.h"],
         "converters": ["py.typed", "presets/*.toml"],
-        "firmware_sim": ["py.typed", "boards/*.toml", "plugins/*.c", "ports/*.[ch]", "ports/*.ld"],
+        "firmware_sim": [
+            "py.typed",
+            "boards/*.toml",
+            "plugins/*.c",
+            "ports/*.[ch]",
+            "ports/*.ld",
+            "firmware/templates/*",
+        ],
     },
     install_requires=[
         "numpy>=1.26",

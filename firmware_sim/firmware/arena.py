@@ -1,0 +1,239 @@
+"""The tensor arena of generated firmware: activations and scratch, placed ahead of time.
+
+Activations live as long as TensorFlow Lite Micro lets them, and the greedy planner places them; so the plan
+without scratch is the head that TFLM needs without any kernel's own memory. Each kernel's scratch is added, with
+the largest tile of output channels that does not make the arena too large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from firmware_sim.allocator import ARENA_ALIGNMENT
+from firmware_sim.firmware.program import DeviceProgram, DeviceStep
+from firmware_sim.lifetimes import Lifetimes, lifetimes
+from firmware_sim.planner import Request, head_bytes, plan_offsets
+from firmware_sim.target import align_up
+from tflnest.device import Core
+
+#: Output channels that a kernel decodes at a time, fastest first.
+TILES = (16, 8, 4)
+#: Further ones, slow and small, for the smallest arena.
+SMALL_TILES = (2, 1)
+
+#: Bytes by which tiles may make the arena larger, and the same for models of dense layers alone: they use every
+#: weight once, and gain nothing from large tiles.
+ALLOWANCE_BYTES = 3072
+DENSE_ALLOWANCE_BYTES = 1536
+
+_ROUNDS = 64
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Memory of one step while it runs.
+
+    Attributes:
+        step: Its position in the program.
+        size: Bytes, aligned.
+        offset: From the start of the arena.
+    """
+
+    step: int
+    size: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Where everything lies.
+
+    Attributes:
+        bytes: Size, a multiple of 16.
+        activation_bytes: What it would be without scratch.
+        offsets: Of every activation, by tensor index.
+        scratch: Of the steps that need some, by position in the program.
+        tiles: Output channels that are decoded at a time, by position; steps without filters have none.
+    """
+
+    bytes: int
+    activation_bytes: int
+    offsets: Mapping[int, int]
+    scratch: Mapping[int, Scratch]
+    tiles: Mapping[int, int]
+
+
+def plan_firmware_arena(program: DeviceProgram, core: Core, smallest: bool = False) -> Arena:
+    """Place activations and scratch.
+
+    Args:
+        program: What runs.
+        core: Variant of the kernels; they need different scratch.
+        smallest: Choose tiles for the smallest arena, however slow; otherwise the largest tiles that add at most
+            `ALLOWANCE_BYTES` to the activations.
+
+    Raises:
+        FormatError: The control flow of the file makes no sense.
+    """
+    planner = _Planner(program, core)
+    activation_bytes = planner.height(None)
+    if smallest:
+        tiles = planner.choose(planner.lowest(), TILES + SMALL_TILES)
+    else:
+        dense = all(
+            call.function.name == "tflnest_fully_connected_s8"
+            for step in program.steps
+            for call in step.calls
+            if call.has_tile
+        )
+        allowance = DENSE_ALLOWANCE_BYTES if dense else ALLOWANCE_BYTES
+        tiles = planner.choose(max(activation_bytes + allowance, planner.lowest(TILES)), TILES)
+    return planner.arena(tiles, activation_bytes)
+
+
+@dataclass(frozen=True)
+class _Activation:
+    """A tensor in the arena; times as in `lifetimes`."""
+
+    tensor: int
+    size: int
+    first: int
+    last: int
+
+
+class _Planner:
+    """Plans one program on one core."""
+
+    def __init__(self, program: DeviceProgram, core: Core) -> None:
+        times = lifetimes(program.model.graph)
+        self._core = core
+        self._steps = program.steps
+        self._activations = _activations(program, times)
+        self._times = [times.operators[program.subgraph.index, step.operator.index] for step in program.steps]
+        self._tiled = [position for position, step in enumerate(program.steps) if _has_tile(step)]
+        self._sizes: dict[tuple[int, int], int] = {}
+
+    def lowest(self, candidates: Sequence[int] = TILES + SMALL_TILES) -> int:
+        """The arena with the tiles that need the least memory."""
+        return self.height({position: candidates[-1] for position in self._tiled})
+
+    def height(self, tiles: Mapping[int, int] | None) -> int:
+        """Bytes of the arena with these tiles; None counts the activations alone."""
+        requests = self._requests(tiles)
+        return head_bytes(requests, plan_offsets(requests))
+
+    def choose(self, limit: int, candidates: Sequence[int]) -> dict[int, int]:
+        """The largest tile of every step with which the arena stays within the limit, in bytes.
+
+        Args:
+            limit: At least the arena with the smallest candidates.
+            candidates: Tiles, largest first.
+        """
+        choice = {position: 0 for position in self._tiled}
+        for position in self._tiled:
+            first, last = self._times[position]
+            live = sum(item.size for item in self._activations if item.first <= last and first <= item.last)
+            while (
+                choice[position] < len(candidates) - 1
+                and live + self._scratch(position, candidates[choice[position]]) > limit
+            ):
+                choice[position] += 1
+        for _ in range(_ROUNDS):
+            tiles = {position: candidates[index] for position, index in choice.items()}
+            lower = self._too_high(tiles, limit) & {
+                position for position, index in choice.items() if index < len(candidates) - 1
+            }
+            if not lower:
+                break
+            for position in lower:
+                choice[position] += 1
+        tiles = {position: candidates[index] for position, index in choice.items()}
+        if self.height(tiles) > limit:
+            return {position: candidates[-1] for position in self._tiled}
+        return tiles
+
+    def arena(self, tiles: Mapping[int, int], activation_bytes: int) -> Arena:
+        """The plan with these tiles."""
+        requests = self._requests(tiles)
+        offsets = plan_offsets(requests)
+        count = len(self._activations)
+        owners = [position for position in range(len(self._steps)) if self._size(position, tiles)]
+        return Arena(
+            bytes=align_up(head_bytes(requests, offsets), ARENA_ALIGNMENT),
+            activation_bytes=activation_bytes,
+            offsets={
+                item.tensor: offset for item, offset in zip(self._activations, offsets[:count], strict=True)
+            },
+            scratch={
+                position: Scratch(position, request.size, offset)
+                for position, request, offset in zip(owners, requests[count:], offsets[count:], strict=True)
+            },
+            tiles=dict(tiles),
+        )
+
+    def _requests(self, tiles: Mapping[int, int] | None) -> list[Request]:
+        """Activations, then the scratch of every step that has some."""
+        requests = [Request(item.size, item.first, item.last) for item in self._activations]
+        if tiles is not None:
+            for position, times in enumerate(self._times):
+                size = self._size(position, tiles)
+                if size:
+                    requests.append(Request(size, *times))
+        return requests
+
+    def _too_high(self, tiles: Mapping[int, int], limit: int) -> set[int]:
+        """The steps that run while something lies above the limit."""
+        requests = self._requests(tiles)
+        offsets = plan_offsets(requests)
+        high = [item for item, offset in zip(requests, offsets, strict=True) if offset + item.size > limit]
+        return {
+            position
+            for position in self._tiled
+            if any(
+                item.first <= self._times[position][1] and self._times[position][0] <= item.last
+                for item in high
+            )
+        }
+
+    def _size(self, position: int, tiles: Mapping[int, int]) -> int:
+        return self._scratch(position, tiles.get(position, 0))
+
+    def _scratch(self, position: int, tile: int) -> int:
+        key = position, tile
+        if key not in self._sizes:
+            self._sizes[key] = step_scratch(self._steps[position], tile, self._core)
+        return self._sizes[key]
+
+
+def step_scratch(step: DeviceStep, tile: int, core: Core) -> int:
+    """Bytes of scratch of a step, aligned.
+
+    Args:
+        step: Its calls run one after another.
+        tile: Output channels that are decoded at a time; 0 where there is no choice.
+        core: Variant of the kernels.
+    """
+    calls = [call.with_tile(tile) if tile else call for call in step.calls]
+    return align_up(max((call.scratch(core) for call in calls), default=0), ARENA_ALIGNMENT)
+
+
+def _has_tile(step: DeviceStep) -> bool:
+    return any(call.has_tile for call in step.calls)
+
+
+def _activations(program: DeviceProgram, times: Lifetimes) -> list[_Activation]:
+    """Everything that is read or written and not constant, in the order of the file."""
+    used = {*program.subgraph.inputs, *program.subgraph.outputs}
+    for step in program.steps:
+        for call in step.calls:
+            used.update(argument.tensor for argument in (*call.inputs, *call.outputs))
+    return [
+        _Activation(
+            tensor.index,
+            align_up(tensor.bytes, ARENA_ALIGNMENT),
+            *times.of(program.subgraph.index, tensor.index),
+        )
+        for tensor in program.tensors
+        if tensor.data is None and tensor.index in used and tensor.bytes
+    ]
