@@ -41,6 +41,14 @@ def test_a_missing_library_is_named(monkeypatch, tmp_path):
         Toolchain.find(f"{tmp_path}/arm-none-eabi-")
 
 
+def test_missing_tools_skip_a_test_but_not_in_continuous_integration(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    for setting, outcome in (("", pytest.skip.Exception), ("true", pytest.fail.Exception)):
+        monkeypatch.setenv("CI", setting)
+        with pytest.raises(outcome, match="arm-none-eabi-gcc and qemu-system-arm not installed: make toolchain"):
+            require_emulator()
+
+
 def test_the_makefile_installs_what_the_hint_says():
     line = re.search(r"^TOOLCHAIN := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     packages = set(INSTALL.split()) - {"apt-get", "install", "--no-install-recommends"}

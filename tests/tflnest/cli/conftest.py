@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from firmware_sim.board import Board
-from tests.firmware_sim.monitor import build, missing_tools
 from tests.models import NetworkBuilder, everything, nested, network
 from tests.single_operator import GraphBuilder
 from tflnest.cli import run
@@ -33,7 +30,7 @@ class Files:
         float: A float network of the same shapes.
         data: 40 samples `x` with labels `y`.
         two_inputs: A model with two inputs.
-        firmware: Firmware that ends at once; of no use where the tools are missing.
+        firmware: Where a test may put firmware that it builds.
     """
 
     folder: Path
@@ -108,8 +105,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
             )
         ),
     )
-    if not missing_tools():
-        shutil.copy(build(Board.load("microbit"), "regions.c").path, result.firmware)
     model = network()
     model.save(result.int8)
     nested(model, everything()).save(result.nested)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ import pytest
 import tflnest
 from converters import rounding
 from converters.recipe import presets
-from firmware_sim.board import list_boards
-from tests.firmware_sim.monitor import require_emulator
+from firmware_sim.board import Board, list_boards
+from tests.firmware_sim.monitor import build, require_emulator
 from tests.tflnest.cli.conftest import BOARD
 from tflnest.cli.application import VERBS, cli
 from tflnest.cli.convert import default_output
@@ -33,6 +34,7 @@ WORKING = {
 def arguments(verb, files):
     if verb == "emulate":
         require_emulator()
+        shutil.copy(build(Board.load("microbit"), "regions.c").path, files.firmware)
     return [word.format(**vars(files)) for word in WORKING[verb]]
 
 
