@@ -73,19 +73,4 @@ static inline int32_t tflnest_requantize_right(int32_t acc, int32_t multiplier, 
     return (high + (rounding + (high >> 31))) >> right;
 }
 
-/* An output from an accumulator of any size, once: channels that have many outputs are prepared instead. */
-static inline int8_t tflnest_requantize_output(const tflnest_requantization *requantization, int32_t acc,
-                                               int32_t multiplier, int32_t shift)
-{
-    const int32_t zero_point = requantization->output_zero_point, right = -shift;
-    int32_t value;
-    if ((uint32_t)(right - 1) < 23u && (uint32_t)acc + (UINT32_C(1) << 29) < UINT32_C(1) << 30) {
-        const int32_t rounding = (2 * zero_point + 1) * (INT32_C(1) << (right - 1));
-        value = tflnest_requantize_right(acc, multiplier, rounding, right);
-    } else {
-        value = tflnest_add_wrapping(tflnest_requantize(acc, multiplier, shift), zero_point);
-    }
-    return (int8_t)tflnest_clamp(value, requantization->activation_min, requantization->activation_max);
-}
-
 #endif

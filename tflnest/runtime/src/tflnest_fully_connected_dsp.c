@@ -258,21 +258,64 @@ static int32_t multiply_long(dense *work, uint32_t index)
     return sum;
 }
 
-static int32_t multiply_row(dense *work, uint32_t index)
+/* Of its own, so that its 64-bit arithmetic stays out of the loops. */
+__attribute__((noinline)) static int32_t requantize_any(int32_t acc, int32_t multiplier, int32_t shift)
 {
-    if (work->multiply == NULL) {
-        return work->params->inputs <= (int32_t)CHUNK ? multiply_short(work, index) : multiply_long(work, index);
+    return tflnest_requantize(acc, multiplier, shift);
+}
+
+static inline int8_t requantize(const tflnest_requantization *requantization, int32_t acc, int32_t multiplier,
+                                int32_t shift)
+{
+    const int32_t zero_point = requantization->output_zero_point;
+    int32_t value;
+    if (shift <= -1 && shift >= -23 && (uint32_t)acc + (UINT32_C(1) << 29) < UINT32_C(1) << 30) {
+        const int32_t rounding = (2 * zero_point + 1) * (INT32_C(1) << (-shift - 1));
+        value = tflnest_requantize_right(acc, multiplier, rounding, -shift);
+    } else {
+        value = tflnest_add_wrapping(requantize_any(acc, multiplier, shift), zero_point);
     }
-    return work->multiply(&work->next);
+    return (int8_t)tflnest_clamp(value, requantization->activation_min, requantization->activation_max);
+}
+
+/* Rows whose weights are decoded first. */
+static void run_decoded(dense *work, int8_t *output)
+{
+    const tflnest_filter *filter = work->filter;
+    const int is_short = work->params->inputs <= (int32_t)CHUNK;
+    for (uint32_t i = 0; i < (uint32_t)work->params->outputs; i++) {
+        const uint32_t scale = filter->per_channel ? i : 0;
+        const int32_t sum = is_short ? multiply_short(work, i) : multiply_long(work, i);
+        const int32_t acc = tflnest_add_wrapping(sum, filter->bias == NULL ? 0 : filter->bias[i]);
+        output[i] = requantize(&work->params->requantization, acc, filter->multipliers[scale], filter->shifts[scale]);
+    }
+}
+
+/* Rows that are multiplied as they are. */
+static void run_packed(dense *work, int8_t *output)
+{
+    static const int32_t zero = 0;
+    const tflnest_filter *filter = work->filter;
+    const tflnest_requantization requantization = work->params->requantization;
+    const uint32_t scale_step = filter->per_channel, bias_step = filter->bias != NULL;
+    const int32_t *bias = filter->bias != NULL ? filter->bias : &zero;
+    const int32_t *multiplier = filter->multipliers;
+    const int8_t *shift = filter->shifts;
+    const int8_t *end = output + work->params->outputs;
+    const int32_t addend = work->addend;
+    int32_t (*multiply)(row *) = work->multiply;
+    while (output < end) {
+        const int32_t acc = tflnest_add_wrapping(multiply(&work->next), tflnest_add_wrapping(addend, *bias));
+        *output++ = requantize(&requantization, acc, *multiplier, *shift);
+        bias += bias_step;
+        multiplier += scale_step;
+        shift += scale_step;
+    }
 }
 
 void tflnest_fully_connected_dsp_run(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
                                      const int8_t *input, int8_t *output, void *scratch)
 {
-    const tflnest_requantization requantization = params->requantization;
-    const uint32_t scale_step = filter->per_channel, outputs = (uint32_t)params->outputs;
-    const int32_t *multiplier = filter->multipliers;
-    const int8_t *shift = filter->shifts;
     dense work;
     work.params = params;
     work.filter = filter;
@@ -282,14 +325,10 @@ void tflnest_fully_connected_dsp_run(const tflnest_fully_connected_params *param
     work.multiply = NULL;
     work.addend = load_operands(params, input, scratch);
     choose(&work);
-    for (uint32_t i = 0; i < outputs; i++) {
-        int32_t acc = tflnest_add_wrapping(multiply_row(&work, i), work.addend);
-        if (filter->bias != NULL) {
-            acc = tflnest_add_wrapping(acc, filter->bias[i]);
-        }
-        output[i] = tflnest_requantize_output(&requantization, acc, *multiplier, *shift);
-        multiplier += scale_step;
-        shift += scale_step;
+    if (work.multiply != NULL) {
+        run_packed(&work, output);
+    } else {
+        run_decoded(&work, output);
     }
 }
 
