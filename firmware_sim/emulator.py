@@ -372,7 +372,7 @@ class Emulator:
         except OSError as error:
             raise DeviceError(f"{QEMU} cannot be started: {error.strerror or error}") from error
         self._exit.callback(self._reap)
-        self._exit.callback(_Guard(self._process.pid).close)
+        self._exit.callback(_Guard(self._process.pid, self._folder).close)
 
     def _reap(self) -> None:
         if self._process is not None:
@@ -468,11 +468,11 @@ def run(
 
 
 class _Guard:
-    """Ends a process when ours has gone without doing so, killed for example."""
+    """Ends a process and removes its folder when ours has gone without doing so, killed for example."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, folder: Path) -> None:
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", 'read -r _; kill -9 "$1"', "guard", str(pid)],
+            ["/bin/sh", "-c", 'read -r _; kill -9 "$1"; rm -rf "$2"', "guard", str(pid), str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -193,11 +194,11 @@ def alive(pid: int) -> bool:
     return True
 
 
-def gone(pid: int) -> bool:
+def within_time(condition: Callable[[], bool]) -> bool:
     end = time.monotonic() + 10
-    while alive(pid) and time.monotonic() < end:
+    while not condition() and time.monotonic() < end:
         time.sleep(0.02)
-    return not alive(pid)
+    return condition()
 
 
 def test_nothing_stays_behind(microbit):
@@ -208,19 +209,24 @@ def test_nothing_stays_behind(microbit):
     monitor.machine.close()
 
 
-def test_the_emulator_ends_with_the_program_that_started_it(microbit):
+def test_the_emulator_ends_with_the_program_that_started_it(microbit, tmp_path):
     script = (
         "import sys, time\nfrom firmware_sim.board import Board\nfrom firmware_sim.emulator import Emulator\n"
         f"with Emulator(Board.load('microbit'), {str(build(microbit).path)!r}) as machine:\n"
         "    print(machine.pid, flush=True)\n    time.sleep(60)\n"
     )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+        env=environment,
     ) as process:
         pid = int(process.stdout.readline())
-        assert alive(pid)
+        assert alive(pid) and list(tmp_path.iterdir())
         process.kill()
-    assert gone(pid)
+    assert within_time(lambda: not alive(pid) and not list(tmp_path.iterdir()))
 
 
 def test_a_memory_file_is_loaded(microbit, tmp_path):
