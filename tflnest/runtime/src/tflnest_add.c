@@ -3,6 +3,7 @@
 #include "tflnest_arithmetic.h"
 #include "tflnest_ranges.h"
 #include "tflnest_simd.h"
+#include "tflnest_variant.h"
 #include "tflnest_walk.h"
 
 tflnest_status tflnest_add_check(const tflnest_add_params *params)
@@ -23,8 +24,8 @@ tflnest_status tflnest_add_check(const tflnest_add_params *params)
 }
 
 /* `count` outputs in plain C, for any parameters and steps. */
-static void add_portable(const tflnest_add_params *params, int32_t count, const int8_t *first, int32_t first_step,
-                         const int8_t *second, int32_t second_step, int8_t *output)
+static inline void add_portable(const tflnest_add_params *params, int32_t count, const int8_t *first,
+                                int32_t first_step, const int8_t *second, int32_t second_step, int8_t *output)
 {
     /* Copies: a store to the output might change what `params` points to. */
     const tflnest_add_params p = *params;
@@ -34,14 +35,12 @@ static void add_portable(const tflnest_add_params *params, int32_t count, const 
     const int32_t low = p.activation_min - p.output_zero_point;
     const int32_t high = p.activation_max - p.output_zero_point;
     for (int32_t i = 0; i < count; i++) {
-        const int32_t a = (*first - p.first_zero_point) * p.first_factor;
-        int32_t b = (*second - p.second_zero_point) * (1 << p.second_left);
+        const int32_t a = (first[i * first_step] - p.first_zero_point) * p.first_factor;
+        int32_t b = (second[i * second_step] - p.second_zero_point) * (1 << p.second_left);
         b = tflnest_requantize_right(b, p.second_multiplier, half, p.second_right);
         const int32_t sum = tflnest_doubling_high_multiply(a + p.second_sign * b, p.output_multiplier);
         const int32_t scaled = (sum + (output_half + ((sum >> 31) & sign_mask))) >> p.output_right;
-        *output++ = (int8_t)(tflnest_clamp(scaled, low, high) + p.output_zero_point);
-        first += first_step;
-        second += second_step;
+        output[i] = (int8_t)(tflnest_clamp(scaled, low, high) + p.output_zero_point);
     }
 }
 
@@ -130,6 +129,12 @@ static void add_run(const void *parameters, const tflnest_broadcast *broadcast, 
 {
     const tflnest_add_params *params = (const tflnest_add_params *)parameters;
     int32_t done = 0;
+#if TFLNEST_VARIANT == TFLNEST_VARIANT_WIDE
+    if (broadcast->first_step == 1 && broadcast->second_step == 1) {
+        add_portable(params, broadcast->run, first, 1, second, 1, output); /* compilers make SIMD of it */
+        return;
+    }
+#endif
 #if defined(TFLNEST_SIMD_DSP) || defined(TFLNEST_SIMD_MVE)
     if (broadcast->first_step == 1 && broadcast->second_step == 1 && is_quick(params)) {
         done = add_quick(params, broadcast->run, first, second, output);
