@@ -45,7 +45,9 @@ def test_missing_tools_skip_a_test_but_not_in_continuous_integration(monkeypatch
     monkeypatch.setenv("PATH", "/nowhere")
     for setting, outcome in (("", pytest.skip.Exception), ("true", pytest.fail.Exception)):
         monkeypatch.setenv("CI", setting)
-        with pytest.raises(outcome, match="arm-none-eabi-gcc and qemu-system-arm not installed: make toolchain"):
+        with pytest.raises(
+            outcome, match="arm-none-eabi-gcc and qemu-system-arm not installed: make toolchain"
+        ):
             require_emulator()
 
 
