@@ -29,10 +29,16 @@ from tflnest.kernels.registry import Node
 from tflnest.nested import NestedOperator, ReadTensor
 from tflnest.nesting import Scheme
 
-CONV = declare(Function("tflnest_conv_s8", "tflnest/tflnest_conv.h", ConvParams, has_filter=True, has_scratch=True))
+CONV = declare(
+    Function("tflnest_conv_s8", "tflnest/tflnest_conv.h", ConvParams, has_filter=True, has_scratch=True)
+)
 DEPTHWISE_CONV = declare(
     Function(
-        "tflnest_depthwise_conv_s8", "tflnest/tflnest_depthwise_conv.h", DepthwiseConvParams, has_filter=True, has_scratch=True
+        "tflnest_depthwise_conv_s8",
+        "tflnest/tflnest_depthwise_conv.h",
+        DepthwiseConvParams,
+        has_filter=True,
+        has_scratch=True,
     )
 )
 FULLY_CONNECTED = declare(
@@ -40,7 +46,8 @@ FULLY_CONNECTED = declare(
         "tflnest_fully_connected_s8",
         "tflnest/tflnest_fully_connected.h",
         FullyConnectedParams,
-        has_filter=True, has_scratch=True,
+        has_filter=True,
+        has_scratch=True,
     )
 )
 

@@ -88,6 +88,11 @@ class ConvParams:
     tile_channels: Int32
     requantization: Requantization
 
+    @property
+    def products(self) -> int:
+        """Weights per output channel."""
+        return self.filter.height * self.filter.width * self.input.channels // self.groups
+
     def for_samples(self, count: int) -> ConvParams:
         """The same for so many times the batches."""
         return replace(self, input=_repeat(self.input, count), output=_repeat(self.output, count))
@@ -107,6 +112,11 @@ class DepthwiseConvParams:
     tile_channels: Int32
     requantization: Requantization
 
+    @property
+    def products(self) -> int:
+        """Weights per output channel."""
+        return self.filter.height * self.filter.width
+
     def for_samples(self, count: int) -> DepthwiseConvParams:
         """The same for so many times the batches."""
         return replace(self, input=_repeat(self.input, count), output=_repeat(self.output, count))
@@ -122,6 +132,11 @@ class FullyConnectedParams:
     outputs: Int32
     tile_channels: Int32
     requantization: Requantization
+
+    @property
+    def products(self) -> int:
+        """Weights per output channel."""
+        return self.inputs
 
     def for_samples(self, count: int) -> FullyConnectedParams:
         """The same for so many times the batches."""

@@ -17,13 +17,18 @@ SOURCE = RUNTIME / "src"
 _INCLUDE_LINE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
 
-def needed_files(headers: Iterable[str]) -> tuple[Path, ...]:
+#: Implementations that are for desktops alone: NAME_x86.c beside NAME.c, and the headers that those include.
+HOST_SUFFIX = "_x86"
+
+
+def needed_files(headers: Iterable[str], host: bool = False) -> tuple[Path, ...]:
     """The files of the runtime that implement some headers, those files' own headers included.
 
     A header NAME.h is implemented by NAME.c where there is one.
 
     Args:
         headers: As they are included: "tflnest/tflnest_conv.h".
+        host: Whether implementations for desktops belong to it. Sources include them for such processors only.
 
     Returns:
         Paths of headers and sources, sorted by name.
@@ -35,13 +40,17 @@ def needed_files(headers: Iterable[str]) -> tuple[Path, ...]:
     waiting = list(headers)
     while waiting:
         name = waiting.pop()
+        if Path(name).stem.endswith(HOST_SUFFIX) and not host:
+            continue
         header = next((base / name for base in (INCLUDE, SOURCE) if (base / name).is_file()), None)
         if header is None:
             raise FileNotFoundError(f"the runtime has no header {name}")
         if header in found:
             continue
-        implementation = SOURCE / f"{header.stem}.c"
-        for path in (header, implementation):
+        implementations = [SOURCE / f"{header.stem}.c"]
+        if host:
+            implementations.append(SOURCE / f"{header.stem}{HOST_SUFFIX}.c")
+        for path in (header, *implementations):
             if path.is_file():
                 found.add(path)
                 waiting.extend(_INCLUDE_LINE.findall(path.read_text(encoding="utf-8")))

@@ -16,6 +16,12 @@ from tflnest.errors import UnsupportedError
 from tflnest.kernels.registry import Evaluate, Kernel
 from tflnest.native.library import STATUS_OK, Library
 
+#: Bytes of decoded weights that are used while they are in the second-level cache.
+TILE_BYTES = 1 << 17
+
+#: Channels of a tile are a multiple of this, where the operator has so many.
+TILE_STEP = 32
+
 #: Gives the values of constants where they lie.
 Locate = Callable[[Constant], NDArray[Any]]
 
@@ -75,7 +81,7 @@ def native_kernel(
         UnsupportedError: A kernel does not compute with these parameters.
     """
     made = []
-    for call in calls:
+    for call in map(with_large_tile, calls):
         memory = Memory(locate)
         filter_ = memory.make(call.filters[0].filter) if call.filters else None
         native = NativeCall(call, library.call(call.function), filter_, memory, library)
@@ -83,6 +89,13 @@ def native_kernel(
             raise UnsupportedError(f"the kernel {call.function.name} does not compute with these parameters")
         made.append(native)
     return NativeKernel(evaluate, True, tuple(made))
+
+
+def with_large_tile(call: Call) -> Call:
+    """The call with a tile for a processor with caches: as many channels as `TILE_BYTES` hold."""
+    if not call.has_tile:
+        return call
+    return call.with_tile(max(TILE_BYTES // call.params.products // TILE_STEP, 1) * TILE_STEP)
 
 
 def constant_location(read: Callable[[int], NDArray[Any]]) -> Locate:

@@ -59,7 +59,7 @@ def dispatch(kernels: Sequence[Function]) -> str:
 def unit() -> Unit:
     """Everything that is compiled: the kernels that Python knows, and what calls them."""
     kernels = functions()
-    files = needed_files(kernel.header for kernel in kernels)
+    files = needed_files((kernel.header for kernel in kernels), host=True)
     return Unit(
         sources=tuple(path for path in files if path.suffix == ".c"),
         headers=tuple(path for path in files if path.suffix == ".h"),

@@ -3,6 +3,8 @@
 #include "tflnest_decode.h"
 #include "tflnest_depthwise_dsp.h"
 
+#if TFLNEST_VARIANT != TFLNEST_VARIANT_X86
+
 /* Decode the weights as int8, or leave them where they are. */
 static void decode_flat(tflnest_depthwise *work, const tflnest_filter *filter, uint32_t first)
 {
@@ -148,5 +150,7 @@ void tflnest_depthwise_run(const tflnest_depthwise *work, const tflnest_windows 
 {
     run_windows(work, windows);
 }
+
+#endif
 
 #endif

@@ -8,11 +8,17 @@
 #include "tflnest_tile_portable.h"
 #include "tflnest_variant.h"
 
+#if TFLNEST_VARIANT == TFLNEST_VARIANT_X86
+#include "tflnest_tile_x86.h"
+#endif
+
 /* Products per output of which the sum always fits 32 bits: 65536 * 255 * 128 < 2^31. */
 #define TFLNEST_MAX_PRODUCTS 65536
 
 /* Pixels that are gathered before they are multiplied. */
+#ifndef TFLNEST_BLOCK_PIXELS
 #define TFLNEST_BLOCK_PIXELS 2u
+#endif
 
 /* How the sums of one output channel become outputs. */
 typedef struct {

@@ -2,6 +2,7 @@
  *
  * narrow  portable C; decoded weights and pixels are int8. It needs the least memory and suits cores without SIMD.
  * wide    portable C; they are int16 with the zero point taken off, and compilers make SIMD of it.
+ * x86     as wide, with AVX2 or AVX-512: for engines on desktops.
  * DSP     as wide, with the instructions of the DSP extension of Armv7E-M and Armv8-M.
  */
 #ifndef TFLNEST_VARIANT_H
@@ -10,11 +11,14 @@
 #define TFLNEST_VARIANT_NARROW 0
 #define TFLNEST_VARIANT_WIDE 1
 #define TFLNEST_VARIANT_DSP 2
+#define TFLNEST_VARIANT_X86 3
 
 /* Define TFLNEST_VARIANT to choose one, or TFLNEST_PORTABLE to keep to portable C. */
 #ifndef TFLNEST_VARIANT
 #if !defined(TFLNEST_PORTABLE) && defined(__ARM_FEATURE_DSP) && defined(__thumb2__)
 #define TFLNEST_VARIANT TFLNEST_VARIANT_DSP
+#elif !defined(TFLNEST_PORTABLE) && defined(__AVX2__)
+#define TFLNEST_VARIANT TFLNEST_VARIANT_X86
 #elif defined(__x86_64__) || defined(__aarch64__)
 #define TFLNEST_VARIANT TFLNEST_VARIANT_WIDE
 #else
