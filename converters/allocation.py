@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from converters.planning import PlannedFilter
 from converters.recipe import Recipe
-from converters.sensitivity import Sensitivity, measure_sensitivities
+from converters.sensitivity import MEASURED_WIDTHS, Sensitivity, measure_sensitivities
 from tflnest.errors import UsageError
 from tflnest.graph import Subgraph
 from tflnest.nesting import MASTER_BITS
 from tflnest.progress import Progress, silent
+
+#: Widths from here up are measured whether or not a filter may have them: three points draw the curve.
+LEAST_MEASURED = 3
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def mix_widths(
         return MixedWidths(list(planned))
     lowest = max(1, recipe.levels[0] - 1)
     budget = _budget_bits(planned, chosen, recipe, lowest)
-    sensitivities = measure_sensitivities(subgraph, chosen, inputs, progress=progress)
+    widths_asked = [width for width in MEASURED_WIDTHS if width >= min(lowest, LEAST_MEASURED)]
+    sensitivities = measure_sensitivities(subgraph, chosen, inputs, widths_asked, progress)
     widths = allocate_widths(sensitivities, budget, lowest, recipe.levels[-1])
     filters = [
         plan.with_base(widths[plan.key], recipe.levels) if plan.key in widths else plan for plan in planned

@@ -37,7 +37,7 @@ class LayerErrors:
         outputs: For each own level the root mean square error of the outputs on the source's inputs, relative to
             their standard deviation; of several operators the worst. Empty where nothing was run.
         weights: For each own level the same of the weights, relative to their root mean square.
-        loss: Loss of the model with this filter alone at its lowest level, see `sensitivity.output_loss`; None
+        loss: Loss of the model with this filter alone at its lowest level, see `sensitivity.ranking_loss`; None
             where nothing was run.
     """
 

@@ -34,9 +34,9 @@ class FilterReport:
         errors: For each level of the model how far the filter's outputs are from the source's on the source's own
             inputs: root mean square error over their standard deviation. Where nothing could be run, the same of
             its weights, over their root mean square. Empty where the filter stayed flat.
-        loss: Loss of the model with this filter alone at its lowest level: the Kullback-Leibler divergence of the
-            class probabilities, or the mean squared error over the variance of other outputs. None where nothing
-            was run, or the filter stayed flat.
+        loss: Loss of the model with this filter alone at its lowest level: the mean squared error of the outputs over
+            their variance, and for classifiers the Kullback-Leibler divergence of the class probabilities on top.
+            None where nothing was run, or the filter stayed flat.
         hurts: Whether it is among the few filters that together make up half of all losses.
     """
 

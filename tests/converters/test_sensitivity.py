@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from converters.planning import plan_nesting
 from converters.recipe import load_recipe
-from converters.sensitivity import is_classifier, measure_sensitivities, output_loss, separate_losses
+from converters.sensitivity import (
+    is_classifier,
+    measure_sensitivities,
+    output_loss,
+    ranking_loss,
+    relative_error,
+    separate_losses,
+)
 from tests.models import NetworkBuilder, network, random_inputs
 from tflnest.model import Model
 
@@ -65,3 +72,16 @@ def test_every_output_counts() -> None:
     }
     assert len(losses) == 3
     assert min(losses.values()) > 1e-6
+
+
+def test_classifiers_are_ranked_by_divergence_and_error() -> None:
+    subgraph = network(3).graph.main
+    tensor = subgraph.output_tensors()[0]
+    values = np.random.default_rng(0).integers(-128, 128, (5, tensor.size), dtype=np.int8)
+    other = np.clip(values.astype(int) + 7, -128, 127).astype(np.int8)
+    expected = np.mean((other.astype(float) - values) ** 2) / values.astype(float).var()
+    assert relative_error(tensor, values, other) == pytest.approx(expected)
+    total = ranking_loss(subgraph, tensor, values, other)
+    assert total == pytest.approx(output_loss(subgraph, tensor, values, other) + expected)
+    image = subgraph.input_tensors()[0]
+    assert ranking_loss(subgraph, image, values, other) == output_loss(subgraph, image, values, other)
