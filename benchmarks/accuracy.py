@@ -32,7 +32,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import subjects  # noqa: E402
 from dedicated import dedicated  # noqa: E402
-from rows import ABLATION, LEVELS, MAIN, QUICK, ROWS, Chain, Row  # noqa: E402
+from rows import ABLATION, LEVELS, MAIN, QUICK, ROWS, WITHOUT_DATA, Chain, Row  # noqa: E402
 from scores import Outputs, Score, bits_per_weight, is_tied, score  # noqa: E402
 from subjects import SUBJECTS, Subject  # noqa: E402
 
@@ -129,7 +129,7 @@ class Bench:
 
     def has(self, key: str) -> bool:
         """Whether a row makes sense: a float source can't do without data."""
-        return not (self.source.is_float and key == "no-data")
+        return not (self.source.is_float and key in WITHOUT_DATA)
 
     def measure(self, key: str, levels: Sequence[int] = LEVELS) -> Line:
         """Some levels of a row."""

@@ -50,21 +50,21 @@ def _ablation() -> dict[str, Row]:
     scale, joint = {"scale": Scale.CORRECTED}, {"rounding": "joint"}
     recipes = {
         "bare": ("truncated codes alone", variant("uniform", **bare), False),
-        "bias": ("+ bias per level", variant("uniform"), False),
-        "bias-scale": ("+ bias and scale per level", variant("uniform", **scale), False),
-        "flat": ("+ bias, flat layers", variant("default", **flat), False),
-        "flat-scale": ("+ bias and scale, flat layers", variant("default", **flat, **scale), False),
-        "mixed-bias": ("+ bias, flat layers, mixed widths", variant("default"), True),
-        "mixed-scale": ("+ bias and scale, flat layers, mixed widths", variant("default", **scale), True),
-        "joint-uniform": ("joint codes, bias", variant("uniform", **joint), False),
+        "bias": ("bias", variant("uniform"), False),
+        "bias-scale": ("bias, scale", variant("uniform", **scale), False),
+        "flat": ("bias, flat layers", variant("default", **flat), False),
+        "flat-scale": ("bias, scale, flat layers", variant("default", **flat, **scale), False),
+        "mixed-bias": ("bias, flat layers, mixed widths", variant("default"), True),
+        "mixed-scale": ("bias, scale, flat layers, mixed widths", variant("default", **scale), True),
+        "joint-uniform": ("joint, bias", variant("uniform", **joint), False),
         "joint-flat": (
-            "joint codes, bias and scale, flat layers",
+            "joint, bias, scale, flat layers",
             variant("default", **flat, **scale, **joint),
             False,
         ),
-        "joint": ("joint codes, bias, flat layers, mixed widths", variant("default", **joint), True),
+        "joint": ("joint, bias, flat layers, mixed widths", variant("default", **joint), True),
         "joint-scale": (
-            "joint codes, bias and scale, flat layers, mixed widths",
+            "joint, bias, scale, flat layers, mixed widths",
             variant("default", **scale, **joint),
             True,
         ),
@@ -88,10 +88,24 @@ MAIN = {
 }
 
 #: What the ablation shows; "separate" rounds each level for itself, one file per level.
-ABLATION = {**_ablation(), "separate": replace(MAIN["dedicated-best"], title="each level by itself")}
+ABLATION = {
+    **_ablation(),
+    "separate": replace(MAIN["dedicated-best"], title="the last, each level by itself"),
+}
 
 #: Rows that are measured where they are asked for by name.
 OTHERS = {
+    "widths-uniform-noise": Row(
+        "uniform widths, no data",
+        CHAINS,
+        {"recipe": variant("default", base_widths=BaseWidths.UNIFORM)},
+        uses_data=False,
+    ),
+    "widths-noise": Row("widths by noise, no data", CHAINS, uses_data=False),
+    "widths-uniform-data": Row(
+        "uniform widths, data", CHAINS, {"recipe": variant("default", base_widths=BaseWidths.UNIFORM)}
+    ),
+    "widths-data": Row("widths by data", CHAINS),
     "nearest": Row("nearest, compensated", PAIRS, {"recipe": "compensated"}, uses_data=False),
     "squant-alone": Row("dedicated, SQuant, int8 grid", ALONE, {"recipe": "nestquant"}, uses_data=False),
     "hierarchical": Row(
@@ -100,6 +114,9 @@ OTHERS = {
 }
 
 ROWS = {**MAIN, **ABLATION, **OTHERS}
+
+#: Rows of int8 sources alone: float ones can't do without data.
+WITHOUT_DATA = ("no-data", "widths-uniform-noise", "widths-noise", "hierarchical")
 
 #: What `--quick` measures.
 QUICK = ("nestquant", "no-data", "mixed", "base")

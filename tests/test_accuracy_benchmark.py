@@ -399,7 +399,9 @@ def test_the_quick_form():
     (model,) = json.loads(done.stdout)["models"]
     assert (model["draws"], model["samples"]) == (accuracy.QUICK_DRAWS, 500)
     rows = {row["row"]: {item["level"]: item for item in row["levels"]} for row in model["rows"]}
-    assert list(rows) == [key for key in accuracy.QUICK if key != "no-data"]  # a float source needs data
+    assert list(rows) == [
+        key for key in accuracy.QUICK if key not in accuracy.WITHOUT_DATA
+    ]  # a float source needs data
     for key in ("mixed", "base"):
         assert rows[key][4]["agreement"][0] > rows["nestquant"][4]["agreement"][0]
         assert rows[key][4]["bits"][0] <= 4.13
