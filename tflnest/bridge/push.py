@@ -103,6 +103,23 @@ class PushReport:
         return {**asdict(self), "ready": ready}
 
 
+def plan_push(model: Model, level: int | None = None) -> tuple[Page, ...]:
+    """The pages that a level needs.
+
+    Args:
+        model: A nested model.
+        level: The level; None for the highest.
+
+    Raises:
+        UsageError: The model is not nested, or has no such level.
+    """
+    directory = model.directory
+    if directory is None:
+        raise UsageError("the model is not nested, so it has no pages to send", "nest it: tflnest convert")
+    wanted = directory.levels[-1] if level is None else level
+    return directory.pages[: level_position(directory.levels, wanted) + 1]
+
+
 class Push:
     """A push.
 
@@ -121,7 +138,7 @@ class Push:
         self._link = link
         self._content = model.to_bytes()
         self._directory = directory
-        self._needed = directory.pages[: level_position(directory.levels, self.level) + 1]
+        self._needed = plan_push(model, level)
         self._total = sum(page.size for page in self._needed)
         self._start = link.transport.now()
         self._sent_before = link.sent_bytes

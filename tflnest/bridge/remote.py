@@ -368,6 +368,11 @@ def connect(
         UsageError: No port was given, or TFLNEST_BAUD is no number.
         DeviceError: The port cannot be opened, or no board of ours answers.
     """
+    return RemoteBoard(open_transport(url, baud), timeout, trace)
+
+
+def open_transport(url: str | None = None, baud: int | None = None) -> Transport:
+    """Open a port; see `connect`."""
     from tflnest.bridge.ports import find_board
 
     speed = _baud() if baud is None else baud
@@ -376,7 +381,7 @@ def connect(
         raise UsageError("no port was given", "give one, or set TFLNEST_PORT; `tflnest ports` lists them")
     if chosen == "auto":
         chosen = find_board(speed)
-    return RemoteBoard(SerialTransport(chosen, speed), timeout, trace)
+    return SerialTransport(chosen, speed)
 
 
 def _baud() -> int:

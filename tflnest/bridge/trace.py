@@ -57,7 +57,7 @@ class FileTrace:
         self.path = Path(path)
         self._error: OSError | None = None
         self._start: float | None = None
-        self._stream: IO[str] = self.path.open("x", encoding="ascii", buffering=1)
+        self._stream: IO[str] | None = None
 
     def record(self, seconds: float, outgoing: bool, content: bytes) -> None:
         """See `Trace`."""
@@ -66,6 +66,8 @@ class FileTrace:
         if self._start is None:
             self._start = seconds
         try:
+            if self._stream is None:
+                self._stream = self.path.open("x", encoding="ascii", buffering=1)
             self._stream.write(f"{seconds - self._start:.6f} {_MARKS[outgoing]} {content.hex()}\n")
         except OSError as error:
             self._error = error
@@ -77,7 +79,8 @@ class FileTrace:
             TflnestError: It could not be written in full.
         """
         try:
-            self._stream.close()
+            if self._stream is not None:
+                self._stream.close()
         except OSError as error:
             self._error = self._error or error
         if self._error is not None:

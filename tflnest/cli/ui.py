@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -121,15 +121,19 @@ class Screen:
             click.echo(_json({"schema_version": JSON_SCHEMA_VERSION, **document}))
 
     @contextmanager
-    def progress(self) -> Iterator[Progress]:
-        """A progress callback: a bar on a terminal, lines elsewhere, nothing for short work."""
+    def progress(self, unit: str = "") -> Iterator[Progress]:
+        """A progress callback: a bar on a terminal, lines elsewhere, nothing for short work.
+
+        Args:
+            unit: What is counted, where its rate is of interest: "B".
+        """
         if not self.show_progress:
             yield silent
         elif self.errors.is_terminal:
-            with _Bar(self.errors) as bar:
+            with _Bar(self.errors, unit) as bar:
                 yield bar.update
         else:
-            yield _Lines(self.errors).update
+            yield _Lines(self.errors, unit).update
 
 
 def error_console() -> Console:
@@ -156,11 +160,13 @@ def _finite(value: Any) -> Any:
 class _Bar:
     """A bar per stage, with the time left, that appears once the work has taken a while."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, unit: str = "") -> None:
+        rate = [_RateColumn(unit)] if unit else []
         self._bars = ProgressBar(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total}"),
+            *rate,
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -186,11 +192,24 @@ class _Bar:
             self._bars.start()
 
 
+class _RateColumn(ProgressColumn):
+    """How many units come in a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """See rich."""
+        return Text(f"{task.speed or 0:,.0f} {self._unit}/s")
+
+
 class _Lines:
     """A line per tenth of a stage."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, unit: str = "") -> None:
         self._console = console
+        self._unit = unit
         self._start = time.monotonic()
         self._shown: dict[str, int] = {}
 
@@ -202,7 +221,9 @@ class _Lines:
         if step > self._shown.get(stage, -1):
             self._shown[stage] = step
             share = f"{done / max(total, 1):.0%}"
-            self._console.print(f"{stage}: {done} of {total} ({share})", markup=False, soft_wrap=True)
+            elapsed = time.monotonic() - self._start
+            rate = f", {done / elapsed:,.0f} {self._unit}/s" if self._unit else ""
+            self._console.print(f"{stage}: {done} of {total} ({share}{rate})", markup=False, soft_wrap=True)
 
 
 def size(count: int) -> str:

@@ -1,0 +1,102 @@
+"""`tflnest device`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import click
+
+from tflnest.cli import ui
+from tflnest.cli.boards import board_options, load_board
+from tflnest.version import JSON_SCHEMA_VERSION
+
+
+@click.command("device", short_help="Be a board: try everything without hardware.")
+@click.argument("file", type=click.Path())
+@click.option(
+    "--board",
+    type=ui.BOARD,
+    metavar="NAME|FILE",
+    required=True,
+    help="A name of `tflnest boards`, or a profile.",
+)
+@board_options
+@click.option(
+    "--uart",
+    type=click.Choice(["pty", "tcp"]),
+    default="pty",
+    show_default=True,
+    help="Where its port is: a pseudo-terminal, or a TCP port of this machine.",
+)
+@click.option(
+    "--tcp-port", type=click.IntRange(0, 65535), default=0, metavar="N", help="[default: any free one]"
+)
+@click.option("--frame", type=ui.SIZE, default=1024, show_default=True, metavar="SIZE", help="Largest frame.")
+@click.option("--window", type=ui.SIZE, metavar="SIZE", help="Receive buffer. [default: two frames]")
+@click.option(
+    "--pages",
+    "placement",
+    type=click.Choice(["flash", "sram", "host"]),
+    default="host",
+    show_default=True,
+    help="Where lower-bit pages rest; flash: they are there from the start.",
+)
+@click.option("--empty", is_flag=True, help="Start without any page, not even the base page.")
+@click.option(
+    "--line-baud", type=click.IntRange(min=300), metavar="N", help="Be as slow as such a line. [default: not]"
+)
+@click.option(
+    "--faults",
+    metavar="LIST",
+    default="",
+    help="Bad line, in both directions: drop=P,flip=P,duplicate=P,seed=N with probabilities per frame.",
+)
+@ui.output_options
+def command(
+    file: str,
+    board: str,
+    sram: str | None,
+    flash: str | None,
+    uart: str,
+    tcp_port: int,
+    frame: int,
+    window: int | None,
+    placement: str,
+    empty: bool,
+    line_baud: int | None,
+    faults: str,
+    output_format: str,
+    quiet: bool,
+    no_progress: bool,
+) -> None:
+    """Be a board with the model FILE in it, at a serial port of its own, until Ctrl-C.
+
+    It has the SRAM and the flash of the board, refuses what does not fit, and computes what the reference
+    interpreter computes, only from the pages that it holds.
+
+    \b
+    Example:
+      tflnest device nested.tflite --board stm32vldiscovery
+    """
+    from firmware_sim.virtual_board import VirtualBoard, VirtualPort, parse_faults
+    from tflnest.model import Model
+
+    screen = ui.screen(output_format, quiet, no_progress)
+    line = parse_faults(faults)
+    virtual = VirtualBoard(Model.load(file), load_board(board, sram, flash), placement, empty, frame, window)
+    port = VirtualPort(virtual, tcp_port if uart == "tcp" else None, line_baud, line, line)
+    try:
+        if screen.is_json:
+            document = {"board": virtual.board.name, "model": file, "port": port.url, "pid": os.getpid()}
+            click.echo(json.dumps({"schema_version": JSON_SCHEMA_VERSION, **document}))
+        else:
+            click.echo(f"TFLNEST_PORT={port.url}")
+        sys.stdout.flush()
+        screen.note(
+            f"{virtual.board.name} with {file}, {virtual.model.free_sram():,} B of SRAM free; end it with Ctrl-C"
+        )
+        port.serve()
+    finally:
+        port.close()
