@@ -60,6 +60,7 @@ def fit_levels(
     scale: Scale = Scale.SOURCE,
     seed: int = 0,
     targets: Mapping[str, NDArray[np.float64]] | None = None,
+    sequential: bool = True,
     progress: Progress = silent,
 ) -> FittedLevels:
     """Codes, biases and scales of every own level of every nested operator of the main subgraph.
@@ -75,6 +76,8 @@ def fit_levels(
         seed: For what is drawn at random.
         targets: Weights that data-driven rounding is to come close to, by name of the filter, in steps of the
             int8 ones; a filter that is not named has its int8 weights as target.
+        sequential: Whether codes are chosen on the inputs that each level has after what earlier operators did
+            to them; otherwise on the source's. Biases and scales always go by the inputs of the level.
         progress: Told of every operator.
 
     Returns:
@@ -85,7 +88,7 @@ def fit_levels(
         FormatError: An operator reads what nobody wrote.
         UnsupportedError: The model has an operator that the reference kernels do not have.
     """
-    walk = _Walk(graph.main, levels, scale, seed, targets or {})
+    walk = _Walk(graph.main, levels, scale, seed, targets or {}, sequential)
     for plan in planned:
         if plan.nesting is None:
             continue
@@ -125,10 +128,11 @@ class _Walk:
         scale: Scale,
         seed: int,
         targets: Mapping[str, NDArray[np.float64]],
+        sequential: bool = True,
     ) -> None:
         check_runnable(subgraph)
         self._subgraph, self._levels, self._scale = subgraph, levels, scale
-        self._seed, self._targets = seed, targets
+        self._seed, self._targets, self._sequential = seed, targets, sequential
         self._filters: list[PlannedFilter | RoundedFilter] = []
         self._user: dict[int, int] = {}
         self._fitted: dict[int, list[LevelParameters]] = {}
@@ -181,7 +185,10 @@ class _Walk:
         if not isinstance(item, RoundedFilter) or self._scale is Scale.CORRECTED:
             patches = self._patches(operator, plan.tensor, source[index], values)
         if not isinstance(item, RoundedFilter):
-            item = round_filter(plan, self._seed, patches, self._targets.get(plan.tensor.name))
+            seen = patches
+            if patches is not None and not self._sequential:
+                seen = LevelInputs(patches.source, [patches.source] * len(patches.levels))
+            item = round_filter(plan, self._seed, seen, self._targets.get(plan.tensor.name))
             self._filters[number] = item
         fitted = [
             self._parameters(operator, item, own, source[index], values[own], patches)

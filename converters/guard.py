@@ -1,19 +1,23 @@
-"""Score levels on samples that they were not fitted to, and give up codes that do harm there.
+"""Score levels on samples that they were not fitted to, and repair those that collapse there.
 
 Codes that are chosen by data can fail as a whole though every layer looked good: a level collapses. The safe
-codes are those of truncation, which change nothing at the full bits.
+codes are those of truncation, which change nothing at the full bits. A repair gives up as little as it can: first
+the codes of filters whose own outputs are worse than with safe codes, then that codes make up for what the
+levels of earlier operators did, and only then all codes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converters.fitting import WITHOUT_DATA, FittedLevels, fit_levels
+from converters.layer_errors import measure_layer_errors
 from converters.planning import PlannedFilter
 from converters.recipe import Recipe
 from converters.rounding import needs_data
@@ -23,6 +27,9 @@ from tflnest.graph import Graph, Subgraph
 from tflnest.kernels import prepare
 from tflnest.progress import Progress, silent
 
+#: One array per input of a graph, samples first.
+Inputs = Sequence[NDArray[Any]]
+
 #: One of so many samples is held back.
 HELD_BACK = 4
 
@@ -31,6 +38,9 @@ MIN_SAMPLES = 16
 
 #: A level has collapsed where its loss is more than so many times what it may be.
 TOLERANCE = 1.25
+
+#: So many filters are repaired one by one: each takes a fit of its own.
+MAX_REPAIRS = 4
 
 
 def fit_guarded(
@@ -44,7 +54,7 @@ def fit_guarded(
     notes: list[str] | None = None,
     progress: Progress = silent,
 ) -> FittedLevels:
-    """Fit levels to most of the samples, score them on the others, and truncate where a level collapses.
+    """Fit levels to most of the samples, score them on the others, and repair what collapses.
 
     A level may not be clearly worse than the same level of truncated codes, or, above the base, than the next
     lower level of truncated codes: the full-bit level of those is the source itself.
@@ -56,7 +66,7 @@ def fit_guarded(
         inputs: One array per graph input, samples first.
         seed: See `fit_levels`.
         targets: See `fit_levels`.
-        notes: What the user should know is appended.
+        notes: What the user should know is appended: which level collapsed, and what was done.
         progress: Told of every operator.
 
     Raises:
@@ -64,11 +74,18 @@ def fit_guarded(
         UnsupportedError: The model has an operator that the reference kernels do not have.
     """
     notes = [] if notes is None else notes
-    levels = len(recipe.levels)
 
-    def fit(plans: Sequence[PlannedFilter], samples: Sequence[NDArray[Any]]) -> FittedLevels:
+    def fit(plans: Sequence[PlannedFilter], samples: Inputs, sequential: bool = True) -> FittedLevels:
         return fit_levels(
-            graph, plans, levels, samples, scale=recipe.scale, seed=seed, targets=targets, progress=progress
+            graph,
+            plans,
+            len(recipe.levels),
+            samples,
+            scale=recipe.scale,
+            seed=seed,
+            targets=targets,
+            sequential=sequential,
+            progress=progress,
         )
 
     count = len(inputs[0])
@@ -81,22 +98,143 @@ def fit_guarded(
         return fit(planned, inputs)
     held = np.arange(count) % HELD_BACK == HELD_BACK - 1
     fitted_to, held_back = [array[~held] for array in inputs], [array[held] for array in inputs]
-    truncated = [
-        replace(plan, rounding=WITHOUT_DATA) if needs_data(plan.rounding) else plan for plan in planned
-    ]
+    truncated = _truncated(planned, {plan.key for plan in planned})
+    safe = fit(truncated, fitted_to)
+    court = _Court(graph.main, recipe, held_back, safe, notes)
     fitted = fit(planned, fitted_to)
-    losses = level_losses(graph.main, fitted, levels, held_back)
-    safe = level_losses(graph.main, fit(truncated, fitted_to), levels, held_back)
-    collapsed = collapsed_levels(losses, safe)
-    if not collapsed:
+    if court.accepts(fitted, f"{recipe.rounding} rounding"):
         return fitted
-    for position in collapsed:
-        notes.append(
-            f"level {recipe.levels[position]}: the loss on {int(held.sum())} held-back samples is {losses[position]:.4g} with "
-            f"{recipe.rounding} rounding, {safe[position]:.4g} with truncation"
-        )
+    repaired = _repaired(fitted, planned, partial(fit, samples=fitted_to), court)
+    if repaired is not None:
+        return repaired
     notes.append("all filters were truncated instead, because levels collapsed")
     return fit(truncated, inputs)
+
+
+def _repaired(
+    fitted: FittedLevels, planned: Sequence[PlannedFilter], fit: Callable[..., FittedLevels], court: _Court
+) -> FittedLevels | None:
+    """Levels that do not collapse, with as few codes given up as that takes; None where nothing helps."""
+    blamed: set[tuple[int, int]] = set()
+    for _ in range(MAX_REPAIRS):
+        culprit = next(iter(worse_alone(court.subgraph, fitted, court.safe, court.held_back)), None)
+        if culprit is None:
+            break
+        court.notes.append(f"{culprit.described()}: it was truncated")
+        blamed.add(culprit.plan.key)
+        fitted = fit(_truncated(planned, blamed))
+        if court.accepts(fitted, "the other filters rounded again"):
+            return fitted
+    fitted = fit(_truncated(planned, blamed), sequential=False)
+    if not court.accepts(fitted, "codes chosen on the source's inputs"):
+        return None
+    court.notes.append(
+        "codes were chosen on the source's inputs instead of each level's: so no level collapses"
+    )
+    return fitted
+
+
+def _truncated(planned: Sequence[PlannedFilter], chosen: set[tuple[int, int]]) -> list[PlannedFilter]:
+    """The plans, without data-driven codes for some filters."""
+    return [
+        replace(plan, rounding=WITHOUT_DATA) if plan.key in chosen and needs_data(plan.rounding) else plan
+        for plan in planned
+    ]
+
+
+class _Court:
+    """Judges levels by samples that they were not fitted to.
+
+    Args:
+        subgraph: Main subgraph of the int8 source.
+        recipe: Names the levels.
+        held_back: One array per graph input.
+        safe: Levels with truncated codes.
+        notes: What collapses is appended.
+    """
+
+    def __init__(
+        self, subgraph: Subgraph, recipe: Recipe, held_back: Inputs, safe: FittedLevels, notes: list[str]
+    ) -> None:
+        self.subgraph, self.held_back, self.safe, self.notes = subgraph, held_back, safe, notes
+        self._levels = recipe.levels
+        self._limits = self._losses(safe)
+
+    def _losses(self, fitted: FittedLevels) -> list[float]:
+        return level_losses(self.subgraph, fitted, len(self._levels), self.held_back)
+
+    def accepts(self, fitted: FittedLevels, what: str) -> bool:
+        """Whether no level collapses; notes say which ones do."""
+        losses = self._losses(fitted)
+        collapsed = collapsed_levels(losses, self._limits)
+        for position in collapsed:
+            self.notes.append(
+                f"level {self._levels[position]}: the loss on {len(self.held_back[0])} held-back samples is "
+                f"{losses[position]:.4g} with {what}, {self._limits[position]:.4g} with truncation"
+            )
+        return not collapsed
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """A filter whose own outputs are clearly worse than with safe codes.
+
+    Attributes:
+        plan: The filter.
+        operator: Index of the first operator that uses it.
+        level: The own level that is worst compared with what it may be.
+        error: Root mean square error of the outputs there, over their standard deviation.
+        safe: The same with safe codes.
+    """
+
+    plan: PlannedFilter
+    operator: int
+    level: int
+    error: float
+    safe: float
+
+    def described(self) -> str:
+        """For notes."""
+        return (
+            f"operator {self.operator} ({self.plan.operator_name}, filter {self.plan.tensor.name!r}): its outputs are off by "
+            f"{100 * self.error:.3g} % at {self.level} bits, with truncation by {100 * self.safe:.3g} %"
+        )
+
+
+def worse_alone(
+    subgraph: Subgraph, fitted: FittedLevels, safe: FittedLevels, inputs: Sequence[NDArray[Any]]
+) -> list[Culprit]:
+    """Filters that are to blame by themselves: on the source's own inputs, every other filter untouched.
+
+    The first one comes first; those after it may only make up for what it did.
+
+    Args:
+        subgraph: Main subgraph of the int8 source.
+        fitted: Levels with codes that were chosen by data.
+        safe: Levels with truncated codes, of the same filters.
+        inputs: One array per graph input, samples first.
+    """
+    found = []
+    errors = [
+        measure_layer_errors(
+            subgraph,
+            levels.filters,
+            {place: [level.scales for level in own] for place, own in levels.parameters.items()},
+            inputs,
+            losses={item.plan.key: 0.0 for item in levels.filters},
+        )
+        for levels in (fitted, safe)
+    ]
+    for item in fitted.filters:
+        ours, theirs = (measured[item.plan.key].outputs for measured in errors)
+        if not ours or not needs_data(item.plan.rounding) or item.plan.nesting is None:
+            continue
+        worse = collapsed_levels([error**2 for error in ours], [error**2 for error in theirs])
+        if worse:
+            worst = max(worse, key=lambda own: ours[own] / max(theirs[own], theirs[max(own - 1, 0)], 1e-12))
+            level = item.plan.nesting.levels[worst]
+            found.append(Culprit(item.plan, item.plan.operators[0], level, ours[worst], theirs[worst]))
+    return sorted(found, key=lambda culprit: culprit.operator)
 
 
 def collapsed_levels(losses: Sequence[float], safe: Sequence[float]) -> list[int]:

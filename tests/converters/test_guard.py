@@ -60,28 +60,94 @@ def test_joint_codes_that_serve_every_level_are_kept():
     assert theirs[2] == 0
 
 
-def test_a_collapse_is_reported_and_truncated(monkeypatch):
-    """Rounding that scrambles one filter: every level is far off, and the safe codes are used instead."""
-    honest = fitting.round_filter
+def smooth_samples(source, count=160):
+    """Alike from pixel to pixel, as the inputs of real networks are."""
+    return synthetic_inputs(source.graph.main.input_tensors(), 0, count)[0]
 
-    def scrambled(plan, seed, *arguments, **keywords):
-        result = honest(plan, seed, *arguments, **keywords)
-        if plan.rounding != "joint" or plan.tensor.name != "point/weights":
-            return result
-        planes = tuple(plane[::-1].copy() for plane in result.planes)
-        levels = tuple(plan.nesting.join(planes, level) for level in plan.nesting.levels)
-        return replace(result, planes=planes, levels=levels)
 
-    monkeypatch.setattr(fitting, "round_filter", scrambled)
-    notes = []
-    source, fitted = fitted_network(joint_recipe(), notes=notes)
-    assert "level 8: the loss on 8 held-back samples is" in notes[-2]
+def scramble(result):
+    """The filters of the output channels in reverse order."""
+    planes = tuple(plane[::-1].copy() for plane in result.planes)
+    levels = tuple(result.plan.nesting.join(planes, level) for level in result.plan.nesting.levels)
+    return replace(result, planes=planes, levels=levels)
+
+
+def guarded_with(monkeypatch, round_filter):
+    """Levels of the network with another way to round; and the notes."""
+    monkeypatch.setattr(fitting, "round_filter", round_filter)
+    source, recipe, notes = network(), joint_recipe(levels=(4, 6, 8)), []
+    plans, samples = plan_nesting(source.graph, recipe), smooth_samples(source)
+    fitted = fit_guarded(source.graph, plans, recipe, [samples[:128]], notes=notes)
+    return source, fitted, samples[128:], notes
+
+
+HONEST = fitting.round_filter
+
+
+def test_only_the_filter_that_is_to_blame_is_truncated(monkeypatch):
+    """Rounding that scrambles one filter: every level is far off, until that filter has safe codes."""
+
+    def round_filter(plan, seed, *arguments, **keywords):
+        result = HONEST(plan, seed, *arguments, **keywords)
+        blamed = plan.rounding == "joint" and plan.tensor.name == "point/weights"
+        return scramble(result) if blamed else result
+
+    source, fitted, x, notes = guarded_with(monkeypatch, round_filter)
+    rounding = {item.plan.tensor.name: item.plan.rounding for item in fitted.filters}
+    assert rounding.pop("point/weights") == "truncate"
+    assert set(rounding.values()) == {"joint"}
+    assert any("level 8: the loss on 32 held-back samples is" in note for note in notes)
+    (blame,) = [note for note in notes if note.endswith("it was truncated")]
+    assert "(CONV_2D, filter 'point/weights'): its outputs are off by" in blame
+    assert notes[-1] == blame
+    plans = plan_nesting(source.graph, everything())
+    truncated = fit_levels(source.graph, plans, 3, [smooth_samples(source)[:128]])
+    losses, safe = (level_losses(source.graph.main, item, 3, [x]) for item in (fitted, truncated))
+    assert collapsed_levels(losses, safe) == []
+
+
+def test_codes_that_fail_on_inputs_of_their_levels_are_chosen_on_those_of_the_source(monkeypatch):
+    """No filter is worse by itself, and together they fail: only where levels have inputs of their own."""
+
+    def round_filter(plan, seed, inputs=None, *arguments, **keywords):
+        result = HONEST(plan, seed, inputs, *arguments, **keywords)
+        own = inputs is not None and any(rows is not inputs.source for rows in inputs.levels)
+        return scramble(result) if own and plan.rounding == "joint" else result
+
+    monkeypatch.setattr(guard, "worse_alone", lambda *arguments: [])
+    _, fitted, _, notes = guarded_with(monkeypatch, round_filter)
+    assert {item.plan.rounding for item in fitted.filters} == {"joint"}
+    assert notes[-1].startswith("codes were chosen on the source's inputs instead of each level's")
+
+
+def test_where_nothing_else_helps_all_filters_are_truncated(monkeypatch):
+    def round_filter(plan, seed, *arguments, **keywords):
+        result = HONEST(plan, seed, *arguments, **keywords)
+        return scramble(result) if plan.rounding == "joint" else result
+
+    monkeypatch.setattr(guard, "worse_alone", lambda *arguments: [])
+    source, fitted, x, notes = guarded_with(monkeypatch, round_filter)
     assert notes[-1] == "all filters were truncated instead, because levels collapsed"
     for item in fitted.filters:
         np.testing.assert_array_equal(item.levels[-1], item.plan.tensor.data)
         assert item.plan.rounding == "truncate"
-    x = [random_inputs(source, 4)]
-    assert level_losses(source.graph.main, fitted, 3, x)[-1] == 0
+    assert level_losses(source.graph.main, fitted, 3, [x])[-1] == 0
+
+
+def test_codes_do_not_depend_on_the_inputs_of_levels_unless_they_are_to():
+    source, recipe = network(), joint_recipe(levels=(4, 6, 8))
+    plans, x = plan_nesting(source.graph, recipe), smooth_samples(source, 48)
+    sequential, apart = (
+        fit_levels(source.graph, plans, 3, [x], sequential=choice) for choice in (True, False)
+    )
+    first, later = (
+        [
+            np.array_equal(a.levels[0], b.levels[0])
+            for a, b in zip(sequential.filters, apart.filters, strict=True)
+        ][part]
+        for part in (0, slice(1, None))
+    )
+    assert first and not all(later)
 
 
 def test_few_samples_are_all_used_and_it_is_said():
