@@ -44,7 +44,7 @@ def kernels() -> tuple[Function, ...]:
 
 def build(*flags: str, compiler: str | None = None) -> Path:
     """Compile the kernels for this machine; skips where there is no such compiler."""
-    files = needed_files(kernel.header for kernel in kernels())
+    files = needed_files((kernel.header for kernel in kernels()), host=True)
     unit = Unit(
         sources=tuple(path for path in files if path.suffix == ".c"),
         headers=tuple(path for path in files if path.suffix == ".h"),

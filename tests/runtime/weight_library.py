@@ -19,7 +19,9 @@ RUNTIME = Path(__file__).resolve().parents[2] / "tflnest" / "runtime"
 
 HEADERS = ("tflnest_conv.h", "tflnest_depthwise_conv.h", "tflnest_fully_connected.h")
 
-SOURCES = [path for path in needed_files(f"tflnest/{name}" for name in HEADERS) if path.suffix == ".c"]
+SOURCES = [
+    path for path in needed_files((f"tflnest/{name}" for name in HEADERS), host=True) if path.suffix == ".c"
+]
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-Werror")
 
