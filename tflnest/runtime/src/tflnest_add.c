@@ -53,27 +53,19 @@ static int is_quick(const tflnest_add_params *params)
 #endif
 
 #if defined(TFLNEST_SIMD_DSP)
-/* One sum before it is brought to the output's scale. */
-static inline int32_t sum_one(const tflnest_add_params *p, int32_t half, int32_t x, int32_t y)
+/* The output for a pair of centred values. */
+TFLNEST_INLINE int32_t output_one(const tflnest_add_params *p, int32_t rounding, int32_t x, int32_t y)
 {
-    /* SMMLAR leaves out the doubling, which the shift makes up for. Where a is negative and the product rounds to
-     * 0, the sign that is taken off makes no difference to the half that is shifted. */
-    const int32_t a = y << (p->second_left + 1);
-    const int32_t b = tflnest_high_multiply_add(a, p->second_multiplier, half) + (a >> 31);
-    return x * p->first_factor + (b >> p->second_right);
-}
-
-static inline int32_t output_one(const tflnest_add_params *p, int32_t rounding, int32_t sum)
-{
-    return tflnest_saturate((tflnest_high_multiply_add(sum << 1, p->output_multiplier, rounding) + (sum >> 31)) >>
-                            p->output_right);
+    const int32_t half = 1 << (p->second_right - 1);
+    const int32_t a = (int32_t)((uint32_t)y << (p->second_left + 1));
+    const int32_t b = (tflnest_high_multiply_add(a, p->second_multiplier, half) + (a >> 31)) >> p->second_right;
+    return tflnest_requantize_quick(x * p->first_factor + b, p->output_multiplier, rounding, p->output_right);
 }
 
 static int32_t add_quick(const tflnest_add_params *params, int32_t count, const int8_t *first,
                          const int8_t *second, int8_t *output)
 {
     const tflnest_add_params p = *params;
-    const int32_t half = 1 << (p.second_right - 1);
     const int32_t rounding = (1 << (p.output_right - 1)) + p.output_zero_point * (1 << p.output_right);
     const uint32_t low = tflnest_repeat_byte(p.activation_min);
     const uint32_t high = tflnest_repeat_byte(p.activation_max);
@@ -93,8 +85,8 @@ static int32_t add_quick(const tflnest_add_params *params, int32_t count, const 
         TFLNEST_ADD_BYTE(y2, second_base, y, 2);
         TFLNEST_ADD_BYTE(y3, second_base, y, 3);
         const uint32_t word = tflnest_pack_bytes(
-            output_one(&p, rounding, sum_one(&p, half, x0, y0)), output_one(&p, rounding, sum_one(&p, half, x1, y1)),
-            output_one(&p, rounding, sum_one(&p, half, x2, y2)), output_one(&p, rounding, sum_one(&p, half, x3, y3)));
+            output_one(&p, rounding, x0, y0), output_one(&p, rounding, x1, y1),
+            output_one(&p, rounding, x2, y2), output_one(&p, rounding, x3, y3));
         tflnest_store_word(output + done, tflnest_min_bytes(tflnest_max_bytes(word, low), high));
     }
     return done;

@@ -3,19 +3,11 @@
 #include "tflnest_arithmetic.h"
 #include "tflnest_ranges.h"
 #include "tflnest_simd.h"
+#include "tflnest_sums.h"
 #include "tflnest_geometry.h"
 
-/* The part of a window that lies on the input. */
-typedef struct {
-    const int8_t *pixels; /* its first one */
-    int32_t rows;
-    int32_t columns;
-    int32_t row_step; /* elements from one row to the next */
-    int32_t channels; /* elements from one column to the next */
-} pool_window;
-
 /* Computes one output pixel. */
-typedef void (*pool_pixel)(const tflnest_pool_params *params, const pool_window *window, int8_t *output);
+typedef void (*pool_pixel)(const tflnest_pool_params *params, const tflnest_window *window, int8_t *output);
 
 static int axis_is_sane(int32_t input, int32_t output, int32_t filter, int32_t stride, int32_t padding)
 {
@@ -52,7 +44,7 @@ static void pool(const tflnest_pool_params *params, pool_pixel pixel, const int8
 {
     const tflnest_shape *in = &params->input;
     const tflnest_shape *out = &params->output;
-    pool_window window;
+    tflnest_window window;
     window.channels = in->channels;
     window.row_step = in->width * in->channels;
     for (int32_t sample = 0; sample < in->batches; sample++) {
@@ -82,87 +74,16 @@ static int8_t mean(const tflnest_pool_params *params, int32_t sum, int32_t count
     return (int8_t)tflnest_clamp(rounded, params->activation_min, params->activation_max);
 }
 
-/* Pixels that can be summed up in int16. */
-#define NARROW_COUNT 256
-
-#if defined(TFLNEST_SIMD_MVE)
-#define LANES 8
-
-static void sum_lanes(const pool_window *window, const int8_t *row, int32_t *sums)
-{
-    int16x8_t sum = vdupq_n_s16(0);
-    for (int32_t y = 0; y < window->rows; y++) {
-        const int8_t *next = row;
-        for (int32_t x = window->columns; x > 0; x--) {
-            sum = vaddq_s16(sum, vldrbq_s16(next));
-            next += window->channels;
-        }
-        row += window->row_step;
-    }
-    vst1q_s32(sums, vmovlbq_s16(sum));
-    vst1q_s32(sums + 4, vmovltq_s16(sum));
-}
-
-/* Where lane `i` of the sums lies. */
-static inline int32_t lane(int32_t i)
-{
-    return (i & 1) * 4 + i / 2;
-}
-#else
-#define LANES 4
-
-static void sum_lanes(const pool_window *window, const int8_t *row, int32_t *sums)
-{
-#if defined(TFLNEST_SIMD_DSP)
-    uint32_t even = 0;
-    uint32_t odd = 0;
-    for (int32_t y = 0; y < window->rows; y++) {
-        const int8_t *next = row;
-        for (int32_t x = window->columns; x > 0; x--) {
-            const uint32_t word = tflnest_load_word(next);
-            even = tflnest_add_even_bytes(even, word);
-            odd = tflnest_add_odd_bytes(odd, word);
-            next += window->channels;
-        }
-        row += window->row_step;
-    }
-    sums[0] = (int16_t)even;
-    sums[1] = (int16_t)odd;
-    sums[2] = (int32_t)even >> 16;
-    sums[3] = (int32_t)odd >> 16;
-#else
-    int32_t a = 0, b = 0, c = 0, d = 0;
-    for (int32_t y = 0; y < window->rows; y++) {
-        const int8_t *next = row;
-        for (int32_t x = window->columns; x > 0; x--) {
-            a += next[0];
-            b += next[1];
-            c += next[2];
-            d += next[3];
-            next += window->channels;
-        }
-        row += window->row_step;
-    }
-    sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
-#endif
-}
-
-static inline int32_t lane(int32_t i)
-{
-    return i;
-}
-#endif
-
-static void average_pixel(const tflnest_pool_params *params, const pool_window *window, int8_t *output)
+static void average_pixel(const tflnest_pool_params *params, const tflnest_window *window, int8_t *output)
 {
     const int32_t channels = window->channels;
     const int32_t count = window->rows * window->columns;
     int32_t channel = 0;
-    for (; count <= NARROW_COUNT && channel + LANES <= channels; channel += LANES) {
-        int32_t sums[LANES];
-        sum_lanes(window, window->pixels + channel, sums);
-        for (int32_t i = 0; i < LANES; i++) {
-            output[channel + i] = mean(params, sums[lane(i)], count);
+    for (; count <= TFLNEST_MAX_SUMMED && channel + TFLNEST_LANES <= channels; channel += TFLNEST_LANES) {
+        int32_t sums[TFLNEST_LANES];
+        tflnest_sum_lanes(window, channel, sums);
+        for (int32_t i = 0; i < TFLNEST_LANES; i++) {
+            output[channel + i] = mean(params, sums[tflnest_lane(i)], count);
         }
     }
     for (; channel < channels; channel++) {
@@ -181,7 +102,7 @@ static void average_pixel(const tflnest_pool_params *params, const pool_window *
 }
 
 /* As many outputs of a pixel as fill whole vectors; returns how many. */
-static int32_t max_quick(const tflnest_pool_params *params, const pool_window *window, int8_t *output)
+static int32_t max_quick(const tflnest_pool_params *params, const tflnest_window *window, int8_t *output)
 {
     int32_t channel = 0;
 #if defined(TFLNEST_SIMD_DSP)
@@ -221,7 +142,7 @@ static int32_t max_quick(const tflnest_pool_params *params, const pool_window *w
     return channel;
 }
 
-static void max_pixel(const tflnest_pool_params *params, const pool_window *window, int8_t *output)
+static void max_pixel(const tflnest_pool_params *params, const tflnest_window *window, int8_t *output)
 {
     const int32_t channels = window->channels;
     for (int32_t channel = max_quick(params, window, output); channel < channels; channel++) {

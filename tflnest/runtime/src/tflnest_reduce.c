@@ -4,10 +4,8 @@
 
 #include "tflnest_output.h"
 #include "tflnest_ranges.h"
+#include "tflnest_sums.h"
 #include "tflnest_walk.h"
-
-/* Neighbouring sums that are kept in registers. */
-#define LANES 4
 
 /* Most elements of one sum: it fits 32 bits. */
 #define MAX_SUMMED (INT32_C(1) << 24)
@@ -46,31 +44,48 @@ tflnest_status tflnest_sum_check(const tflnest_sum_params *params)
     return TFLNEST_OK;
 }
 
-/* Add up the first `lanes` elements, 1 to LANES, at every turn of the reduced loops. */
-static void sum_lanes(const tflnest_sum_params *params, const int8_t *input, int32_t lanes, int32_t *sums)
+/* The sum at one place. */
+static int32_t sum_one(const tflnest_sum_params *params, const int8_t *input)
 {
     static const tflnest_loop once = {1, 0, 0};
     const int32_t outer = params->reduced_count > 0 ? params->reduced_count - 1 : 0;
     const tflnest_loop *inner = params->reduced_count > 0 ? &params->reduced_loops[outer] : &once;
     tflnest_walk walk;
+    int32_t sum = 0;
     memset(&walk, 0, sizeof walk);
-    memset(sums, 0, LANES * sizeof *sums);
     do {
         const int8_t *next = input + walk.first;
-        for (int32_t turn = 0; turn < inner->count; turn++) {
-            if (lanes == LANES) {
-                sums[0] += next[0];
-                sums[1] += next[1];
-                sums[2] += next[2];
-                sums[3] += next[3];
-            } else {
-                for (int32_t lane = 0; lane < lanes; lane++) {
-                    sums[lane] += next[lane];
-                }
-            }
+        for (int32_t turns = inner->count; turns > 0; turns--) {
+            sum += *next;
             next += inner->first_step;
         }
     } while (tflnest_walk_next(&walk, params->reduced_loops, outer));
+    return sum;
+}
+
+static int8_t output_of(const tflnest_sum_params *params, int32_t sum)
+{
+    const int32_t centred = tflnest_add_wrapping(sum, params->offset);
+    const int32_t scaled = tflnest_requantize(centred, params->multiplier, params->shift);
+    return tflnest_to_int8(scaled, params->output_zero_point, INT8_MIN, INT8_MAX);
+}
+
+/* As many outputs of a run as fill whole vectors, where one short loop is reduced; returns how many. */
+static int32_t run_quick(const tflnest_sum_params *params, const int8_t *input, int8_t *output)
+{
+    int32_t done = 0;
+    if (params->reduced_count == 1 && params->reduced_loops[0].count <= TFLNEST_MAX_SUMMED) {
+        const tflnest_loop *loop = &params->reduced_loops[0];
+        const tflnest_window window = {input, 1, loop->count, 0, loop->first_step};
+        for (; done + TFLNEST_LANES <= params->run; done += TFLNEST_LANES) {
+            int32_t sums[TFLNEST_LANES];
+            tflnest_sum_lanes(&window, done, sums);
+            for (int32_t i = 0; i < TFLNEST_LANES; i++) {
+                output[done + i] = output_of(params, sums[tflnest_lane(i)]);
+            }
+        }
+    }
+    return done;
 }
 
 void tflnest_sum_s8(const tflnest_sum_params *params, const int8_t *input, int8_t *output)
@@ -78,16 +93,11 @@ void tflnest_sum_s8(const tflnest_sum_params *params, const int8_t *input, int8_
     tflnest_walk walk;
     memset(&walk, 0, sizeof walk);
     do {
-        for (int32_t start = 0; start < params->run; start += LANES) {
-            const int32_t lanes = tflnest_min(params->run - start, LANES);
-            int32_t sums[LANES];
-            sum_lanes(params, input + walk.first + start, lanes, sums);
-            for (int32_t lane = 0; lane < lanes; lane++) {
-                const int32_t centred = tflnest_add_wrapping(sums[lane], params->offset);
-                const int32_t scaled = tflnest_requantize(centred, params->multiplier, params->shift);
-                *output++ = tflnest_to_int8(scaled, params->output_zero_point, INT8_MIN, INT8_MAX);
-            }
+        const int8_t *from = input + walk.first;
+        for (int32_t i = run_quick(params, from, output); i < params->run; i++) {
+            output[i] = output_of(params, sum_one(params, from + i));
         }
+        output += params->run;
     } while (tflnest_walk_next(&walk, params->kept_loops, params->kept_count));
 }
 
