@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -65,19 +66,17 @@ def target(name: str) -> Target:
         return arm(name)
     if name.startswith("riscv"):
         return Target((installed("clang"), f"--target={name}-unknown-elf"), hosted=False)
-    return Target((installed(name),))
+    compiler, *flags = name.split()
+    if flags and platform.machine() != "x86_64":
+        pytest.skip("this processor has other extensions")
+    return Target((installed(compiler), *flags))
 
 
+AVX512 = "-march=x86-64-v4 -mavx512vnni"
 TARGETS = (
-    "gcc",
-    "clang",
-    "cortex-m0",
-    "cortex-m3",
-    "cortex-m4",
-    "cortex-m7",
-    "cortex-m55",
+    *("gcc", "gcc -mavx2", "clang", f"clang {AVX512}"),
+    *("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m55"),
     "riscv32",
-    "riscv64",
 )
 
 

@@ -1,7 +1,7 @@
 """Runs the device's C kernels under address and undefined-behaviour sanitizers.
 
     LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
-        python -m tests.tflnest.native.sanitized [--seeds N] [--fuzz N]
+        python -m tests.tflnest.native.sanitized [--seeds N] [--fuzz N] [--weighted] [COMPILER-FLAG ...]
 
 Every activation, constant and scratch buffer is memory of its own with exactly the bytes it needs, so that a
 sanitizer sees one byte too far. Runs the operator sweep against the reference kernels, then kernels with
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -95,17 +95,20 @@ def separate_constants(read: Callable[[int], NDArray[Any]]) -> Callable[[Constan
 # ------------------------------------------------------------------------------------------------------ sweep
 
 
-def sweep(seeds: int) -> int:
+CHAINS = (("bucket", (3, 5, 8)), ("compensated", (2, 4, 8)))
+WEIGHTED = tuple(name for name in CASES if name.startswith(("CONV", "DEPTH", "FULLY")))
+
+
+def sweep(names: Sequence[str], seeds: int) -> int:
     """Run the operator sweep; returns the number of models."""
     count = 0
-    for name in CASES:
+    for name in names:
         for seed in range(seeds):
             case = draw(name, 500 + seed, extreme=seed % 2 == 1)
             model = Model.from_bytes(case.model)
             assert_same(model, case.inputs)
             count += 1
-            weighted = name.startswith(("CONV", "DEPTH", "FULLY"))
-            for scheme, levels in (("bucket", (3, 5, 8)), ("compensated", (2, 4, 8))) if weighted else ():
+            for scheme, levels in CHAINS if name in WEIGHTED else ():
                 whole = nested(model, everything(levels, scheme))
                 for level in levels:
                     assert_same(whole, case.inputs, level=level)
@@ -255,12 +258,13 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--fuzz", type=int, default=2000)
-    arguments = parser.parse_args()
-    library = Library(shared_library(unit(), Compiler.find(), FLAGS))
+    parser.add_argument("--weighted", action="store_true", help="operators with weights only")
+    arguments, flags = parser.parse_known_args()
+    library = Library(shared_library(unit(), Compiler.find(), (*FLAGS, *flags)))
     tflnest.native.engine.library = lambda: library
     tflnest.native.engine.constant_location = separate_constants
     tflnest.native.program.Frame = SeparateFrame
-    models = sweep(arguments.seeds)
+    models = sweep(WEIGHTED if arguments.weighted else tuple(CASES), arguments.seeds)
     rng = np.random.default_rng(arguments.seeds)
     results = [run_trial(library, random_trial(rng)) for _ in range(arguments.fuzz)]
     counts = {name: results.count(name) for name in ("ran", "accepted", "refused")}

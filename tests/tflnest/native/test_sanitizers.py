@@ -12,6 +12,12 @@ import pytest
 from tflnest.native.compiler import Compiler
 
 
+def processor() -> str:
+    """Flags of the processor, where the system tells them."""
+    information = Path("/proc/cpuinfo")
+    return information.read_text(encoding="utf-8") if information.exists() else ""
+
+
 def sanitizer(compiler: Compiler) -> str:
     """The run-time library that has to be loaded before Python."""
     command = [*compiler.command, "-print-file-name=libasan.so"]
@@ -41,16 +47,35 @@ def counts(compiler: Compiler, *arguments: str) -> list[int]:
     return [int(word) for word in result.stdout.split()]
 
 
-def test_sanitized(compiler: Compiler) -> None:
-    models, ran, accepted, refused = counts(compiler, "--seeds", "1", "--fuzz", "1500")
-    assert models > 100
-    assert ran > 500 and refused > 100
-    assert ran + accepted + refused == 1500
+#: Compiler flags of every variant that may run on a desktop.
+VARIANTS = {
+    "narrow": "-DTFLNEST_VARIANT=TFLNEST_VARIANT_NARROW",
+    "wide": "-DTFLNEST_PORTABLE",
+    "avx2": "-mavx2",
+    "native": "-march=native",
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_sanitized(variant: str, compiler: Compiler) -> None:
+    if variant == "avx2" and " avx2 " not in processor():
+        pytest.skip("the processor has no AVX2")
+    models, ran, accepted, refused = counts(
+        compiler, "--seeds", "1", "--fuzz", "600", "--weighted", VARIANTS[variant]
+    )
+    assert models > 60
+    assert ran > 200 and refused > 50
+    assert ran + accepted + refused == 600
+
+
+def test_sanitized_operators_without_weights(compiler: Compiler) -> None:
+    models, *_ = counts(compiler, "--seeds", "1", "--fuzz", "0")
+    assert models > 150
 
 
 @pytest.mark.slow
 def test_sanitized_at_length(compiler: Compiler) -> None:
-    models, ran, _, refused = counts(compiler, "--seeds", "12", "--fuzz", "20000")
+    models, ran, _, refused = counts(compiler, "--seeds", "12", "--fuzz", "20000", "-march=native")
     assert models > 1500 and ran > 5000 and refused > 1000
 
 
