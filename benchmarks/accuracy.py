@@ -271,9 +271,15 @@ def heading(content: Mapping[str, Any]) -> Iterator[str]:
         )
     yield (
         f"Noise floor: LiteRT's default kernels and the reference engine, on the same int8 model and {floor['samples']} "
-        f"samples, agree on {100 * floor['agreement']:.1f} % (ties split {100 * floor['split_agreement']:.1f} %), "
+        f"samples, agree on {100 * floor['agreement']:.1f} % "
+        f"({_where_unique(floor)}ties split {100 * floor['split_agreement']:.1f} %), "
         f"KL {floor['divergence']:.4f}. On {100 * source['tied']:.1f} % of all samples the source has ties at the top."
     )
+
+
+def _where_unique(floor: Mapping[str, Any]) -> str:
+    share = floor["unique_agreement"]
+    return "" if share is None else f"where the reference's top is unique {100 * share:.1f} %, "
 
 
 def table(content: Mapping[str, Any], name: str) -> list[list[str]]:
