@@ -364,9 +364,14 @@ class VirtualPort:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def serve(self) -> None:
-        """Answer until `close`."""
-        while not self._stop.is_set():
+    def serve(self, seconds: float | None = None) -> None:
+        """Answer until `close`.
+
+        Args:
+            seconds: End after so long; None: do not.
+        """
+        end = None if seconds is None else time.monotonic() + seconds
+        while not self._stop.is_set() and (end is None or time.monotonic() < end):
             self._flush()
             now = time.monotonic()
             if self._rate and now < self._read_free:

@@ -127,7 +127,7 @@ class Replay:
 
 
 def replay(rows: Sequence[tuple[float, bool, bytes]], transport: Transport, timeout: float = 5.0) -> Replay:
-    """Send again what the host sends in a trace, and compare what the board answers.
+    """Send again what the host sends in a trace, up to the first answer that is another one.
 
     Args:
         rows: Of `read_trace`.
@@ -144,4 +144,6 @@ def replay(rows: Sequence[tuple[float, bool, bytes]], transport: Transport, time
         deadline = transport.now() + timeout
         while len(received) < len(expected) and transport.now() < deadline:
             received += transport.read(deadline - transport.now())
+        if not expected.startswith(received) or len(received) < len(expected):
+            break
     return Replay(len(sent), len(expected), len(received), expected == received)

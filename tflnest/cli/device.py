@@ -51,7 +51,10 @@ from tflnest.version import JSON_SCHEMA_VERSION
     "--faults",
     metavar="LIST",
     default="",
-    help="Bad line, in both directions: drop=P,flip=P,duplicate=P,seed=N with probabilities per frame.",
+    help="Bad line, in both directions: drop=P,flip=P,duplicate=P,seed=N with probabilities per frame. [default: none]",
+)
+@click.option(
+    "--seconds", type=click.FloatRange(min=0), metavar="S", help="End after so long. [default: Ctrl-C]"
 )
 @ui.output_options
 def command(
@@ -67,6 +70,7 @@ def command(
     empty: bool,
     line_baud: int | None,
     faults: str,
+    seconds: float | None,
     output_format: str,
     quiet: bool,
     no_progress: bool,
@@ -94,9 +98,8 @@ def command(
         else:
             click.echo(f"TFLNEST_PORT={port.url}")
         sys.stdout.flush()
-        screen.note(
-            f"{virtual.board.name} with {file}, {virtual.model.free_sram():,} B of SRAM free; end it with Ctrl-C"
-        )
-        port.serve()
+        ending = "; end it with Ctrl-C" if seconds is None else ""
+        screen.note(f"{virtual.board.name} with {file}, {virtual.model.free_sram():,} B of SRAM free{ending}")
+        port.serve(seconds)
     finally:
         port.close()

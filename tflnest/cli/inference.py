@@ -32,7 +32,11 @@ SHOWN_SAMPLES = 20
 @click.option("--level", type=int, metavar="B", help="Switch there first. [default: as it is]")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
 @click.option(
-    "-o", "--output", type=click.Path(), metavar="NPY", help="Write the outputs there (.npz for several)."
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="NPY",
+    help="Write the outputs there, .npz for several. [default: show them]",
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
 @click.option(
@@ -40,7 +44,7 @@ SHOWN_SAMPLES = 20
     "reference",
     type=click.Path(),
     metavar="MODEL",
-    help="Exit with 4 unless the outputs are those of the reference interpreter, bit by bit.",
+    help="Exit with 4 unless the outputs are those of the reference interpreter, bit by bit. [default: not]",
 )
 @connection_options
 @ui.output_options
@@ -61,7 +65,7 @@ def command(
     \b
     Examples:
       tflnest run --input x.npy --port /dev/ttyACM0
-      tflnest run --input x.npy --level 8 --compare nested.tflite -o y.npy --port /dev/ttyACM0
+      tflnest run --input x.npy --level 8 --compare nested.tflite -p COM3
     """
     from tflnest.bridge.info import BoardInfo
     from tflnest.files import check_writable

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     "--replay",
     type=click.Path(),
     metavar="TRACE",
-    help="Instead, send again what the host sent in a trace, and compare the answers; exits with 4 where they differ.",
+    help="Instead, send again what the host sent in a trace, and compare the answers; exits with 4 where they differ. [default: watch]",
 )
 @connection_options
 @ui.output_options

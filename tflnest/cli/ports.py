@@ -17,8 +17,9 @@ def command(output_format: str, quiet: bool, no_progress: bool) -> None:
     Nothing is opened. `--port auto` tries those that name a vendor.
 
     \b
-    Example:
+    Examples:
       tflnest ports
+      tflnest ports --format json
     """
     from tflnest.bridge.ports import list_ports
 

@@ -12,7 +12,7 @@ from tflnest.cli.connection import board_at, connection_options, take_connection
 
 @click.command("switch", short_help="Choose the level that a board runs at.")
 @click.argument("level", type=int)
-@click.option("--operator", type=int, metavar="N", help="Only this operator of the model.")
+@click.option("--operator", type=int, metavar="N", help="Only this operator of the model. [default: all]")
 @connection_options
 @ui.output_options
 def command(

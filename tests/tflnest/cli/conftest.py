@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from firmware_sim.board import Board
+from firmware_sim.virtual_board import VirtualBoard, VirtualPort
 from tests.models import NetworkBuilder, everything, nested, network
 from tests.single_operator import GraphBuilder
 from tflnest.cli import run
@@ -114,6 +116,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     x = rng.uniform(-5, 5, (40, 8, 8, 3)).astype(np.float32)
     np.savez(result.data, x=x, y=np.arange(40) % 10)
     return result
+
+
+@pytest.fixture(scope="session")
+def virtual_port(files: Files) -> Iterator[VirtualPort]:
+    """A virtual board with the nested model, at a TCP port of this machine."""
+    virtual = VirtualBoard(Model.load(files.nested), Board.load(BOARD))
+    with VirtualPort(virtual, tcp_port=0) as port:
+        yield port
 
 
 @dataclass(frozen=True)

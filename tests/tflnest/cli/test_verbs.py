@@ -27,8 +27,23 @@ WORKING = {
     "boards": ["boards"],
     "compare": ["compare", "{int8}", "{nested}", "--limit", "3"],
     "emulate": ["emulate", "{firmware}"],
+    "ports": ["ports"],
+    "device": ["device", "{nested}", "--board", BOARD, "--seconds", "0.1"],
+    "info": ["info"],
+    "push": ["push", "{nested}"],
+    "switch": ["switch", "4"],
+    "page-out": ["page-out"],
+    "run": ["run", "--input", "{data}", "--limit", "2"],
+    "verify": ["verify", "{nested}"],
+    "monitor": ["monitor", "--count", "1"],
     "completion": ["completion", "bash"],
 }
+
+
+@pytest.fixture(autouse=True)
+def board(virtual_port, monkeypatch):
+    """Verbs that talk to a board find a virtual one."""
+    monkeypatch.setenv("TFLNEST_PORT", virtual_port.url)
 
 
 def arguments(verb, files):
