@@ -39,7 +39,7 @@ static int is_pointwise(const tflnest_conv_params *params)
 /* Whether pixels are copied before they are multiplied. */
 static int gathers_pixels(const tflnest_conv_params *params)
 {
-    return !TFLNEST_INPUT_IS_BLOCK || !is_pointwise(params);
+    return !is_pointwise(params) || !TFLNEST_INPUT_IS_BLOCK(group_depth(params));
 }
 
 /* Whether they are put together elsewhere first. */
@@ -217,15 +217,16 @@ static void run_pixels(convolution *work, const int8_t *input)
 {
     const tflnest_shape *shape = &work->params->output;
     const uint32_t pixels = (uint32_t)(shape->batches * shape->height * shape->width);
-#if TFLNEST_INPUT_IS_BLOCK
-    tflnest_tile_multiply(&work->tile, input, pixels, work->output, (uint32_t)shape->channels);
-#else
+    if (TFLNEST_INPUT_IS_BLOCK(work->depth)) {
+        const tflnest_operand *block = (const void *)input;
+        tflnest_tile_multiply(&work->tile, block, pixels, work->output, (uint32_t)shape->channels);
+        return;
+    }
     for (uint32_t i = 0; i < pixels; i++) {
         put(work, 0, input + i * work->depth, work->depth);
         end_pixel(work);
     }
     multiply_gathered(work);
-#endif
 }
 
 void tflnest_conv_s8(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,

@@ -49,7 +49,7 @@ static uint32_t tile_rows(const tflnest_fully_connected_params *params)
 uint32_t tflnest_fully_connected_get_buffer_size(const tflnest_fully_connected_params *params)
 {
     const uint32_t inputs = (uint32_t)params->inputs;
-    return tflnest_tile_bytes(tile_rows(params), inputs) + (TFLNEST_INPUT_IS_BLOCK ? 0 : tflnest_block_bytes(inputs));
+    return tflnest_tile_bytes(tile_rows(params), inputs) + (TFLNEST_INPUT_IS_BLOCK(inputs) ? 0 : tflnest_block_bytes(inputs));
 }
 
 static void run_rows(const tflnest_tile *tile, const tflnest_fully_connected_params *params, const int8_t *input,
@@ -57,16 +57,15 @@ static void run_rows(const tflnest_tile *tile, const tflnest_fully_connected_par
 {
     const uint32_t inputs = (uint32_t)params->inputs, outputs = (uint32_t)params->outputs;
     const uint32_t batches = (uint32_t)params->batches;
-#if TFLNEST_INPUT_IS_BLOCK
-    (void)block;
-    (void)inputs;
-    tflnest_tile_multiply(tile, input, batches, output, outputs);
-#else
+    if (TFLNEST_INPUT_IS_BLOCK(inputs)) {
+        const tflnest_operand *rows = (const void *)input;
+        tflnest_tile_multiply(tile, rows, batches, output, outputs);
+        return;
+    }
     for (uint32_t i = 0; i < batches; i++) {
         tflnest_block_load(tile, block, 0, 0, input + i * inputs, inputs);
         tflnest_tile_multiply(tile, block, 1, output + i * outputs, outputs);
     }
-#endif
 }
 
 void tflnest_fully_connected_s8(const tflnest_fully_connected_params *params, const tflnest_filter *filter,

@@ -15,7 +15,8 @@ static uint32_t round_up(uint32_t bytes)
 /* Bytes of the parameters. */
 static uint32_t parameter_bytes(uint32_t channels)
 {
-    return (channels + (channels & 1u)) * (uint32_t)sizeof(tflnest_channel);
+    const uint32_t groups = (channels + TFLNEST_CHANNEL_GROUP - 1) / TFLNEST_CHANNEL_GROUP;
+    return groups * TFLNEST_CHANNEL_GROUP * (uint32_t)sizeof(tflnest_channel);
 }
 
 uint32_t tflnest_tile_bytes(uint32_t channels, uint32_t products)
@@ -34,6 +35,8 @@ tflnest_tile tflnest_tile_place(void *scratch, uint32_t channels, uint32_t produ
     tile.requantization = requantization;
     return tile;
 }
+
+#if TFLNEST_VARIANT != TFLNEST_VARIANT_MVE
 
 static int32_t output_of(const tflnest_channel *channel, const tflnest_requantization *requantization, int64_t acc)
 {
@@ -63,6 +66,18 @@ static void quicken(tflnest_channel *channel, const tflnest_requantization *requ
     }
 }
 
+#else
+
+/* Vectors are requantized at any shift. */
+static void quicken(tflnest_channel *channel, const tflnest_requantization *requantization, uint32_t products)
+{
+    (void)channel;
+    (void)requantization;
+    (void)products;
+}
+
+#endif
+
 void tflnest_tile_set_channels(tflnest_tile *tile, const tflnest_filter *filter, uint32_t first, uint32_t channels)
 {
     tile->channels = channels;
@@ -75,9 +90,9 @@ void tflnest_tile_set_channels(tflnest_tile *tile, const tflnest_filter *filter,
         channel->shift = 0;
         quicken(channel, tile->requantization, tile->products);
     }
-    if (channels & 1u) {
+    for (uint32_t i = channels; i % TFLNEST_CHANNEL_GROUP != 0; i++) {
         static const tflnest_channel nothing = {0, 0, 0, 1};
-        tile->parameters[channels] = nothing;
+        tile->parameters[i] = nothing;
     }
 }
 

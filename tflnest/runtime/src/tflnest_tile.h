@@ -5,6 +5,7 @@
 #include "tflnest/tflnest_types.h"
 #include "tflnest_arithmetic.h"
 #include "tflnest_tile_dsp.h"
+#include "tflnest_tile_mve.h"
 #include "tflnest_tile_portable.h"
 #include "tflnest_variant.h"
 
@@ -32,7 +33,7 @@ typedef struct {
 /* Output channels that are computed together. */
 typedef struct {
     tflnest_operand *weights;
-    tflnest_channel *parameters; /* one per channel, and one more after an odd number of channels */
+    tflnest_channel *parameters; /* one per channel; the last group is filled up */
     uint32_t channels;
     uint32_t products; /* per output */
     const tflnest_requantization *requantization;

@@ -278,7 +278,7 @@ typedef struct {
  * next The parameters of the following pair.
  * sums Channel 0 of both pixels, channel 1 of both pixels; replaced by the outputs.
  */
-void tflnest_tile_dsp_finish(const tflnest_tile *tile, const tflnest_channel *next, int32_t *sums);
+__attribute__((used)) void tflnest_tile_dsp_finish(const tflnest_tile *tile, const tflnest_channel *next, int32_t *sums);
 
 void tflnest_tile_dsp_finish(const tflnest_tile *tile, const tflnest_channel *next, int32_t *sums)
 {

@@ -8,7 +8,8 @@
 
 #if TFLNEST_VARIANT == TFLNEST_VARIANT_DSP
 typedef int16_t tflnest_operand;
-#define TFLNEST_INPUT_IS_BLOCK 0
+#define TFLNEST_CHANNEL_GROUP 2u
+#define TFLNEST_INPUT_IS_BLOCK(depth) 0
 #endif
 
 #endif

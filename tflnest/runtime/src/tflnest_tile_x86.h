@@ -14,7 +14,8 @@ typedef uint8_t tflnest_operand; /* pixels plus 128; weights are the same bytes,
 #define TFLNEST_X86_VNNI 0
 typedef int16_t tflnest_operand;
 #endif
-#define TFLNEST_INPUT_IS_BLOCK 0
+#define TFLNEST_CHANNEL_GROUP 2u
+#define TFLNEST_INPUT_IS_BLOCK(depth) 0
 #define TFLNEST_BLOCK_PIXELS 24u
 #endif
 

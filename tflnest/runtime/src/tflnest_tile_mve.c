@@ -1,0 +1,348 @@
+/* Tiles with MVE.
+ *
+ * Weights lie in groups of four channels, which take turns every 16 weights. Rows are filled up with zeros to whole
+ * vectors, so that what a block holds behind a pixel does not matter. The zero point of the input goes into the bias.
+ */
+#include "tflnest_tile_mve.h"
+
+#include "tflnest_tile.h"
+
+#if TFLNEST_VARIANT == TFLNEST_VARIANT_MVE
+
+#include <string.h>
+
+#include "tflnest_decode.h"
+#include "tflnest_fields.h"
+
+#define VECTOR 16u
+
+/* Bytes from one vector of a row to its next one. */
+#define TURN (VECTOR * TFLNEST_CHANNEL_GROUP)
+
+static uint32_t vectors_of(uint32_t products)
+{
+    return (products + VECTOR - 1) / VECTOR;
+}
+
+uint32_t tflnest_tile_weight_bytes(uint32_t channels, uint32_t products)
+{
+    return (channels + 3u) / 4u * vectors_of(products) * TURN;
+}
+
+uint32_t tflnest_block_bytes(uint32_t products)
+{
+    return TFLNEST_BLOCK_PIXELS * vectors_of(products) * VECTOR;
+}
+
+int tflnest_block_needs_whole(uint32_t depth)
+{
+    (void)depth;
+    return 0;
+}
+
+void tflnest_block_load(const tflnest_tile *tile, tflnest_operand *block, uint32_t pixel, uint32_t position,
+                        const int8_t *input, uint32_t count)
+{
+    int8_t *to = block + pixel * vectors_of(tile->products) * VECTOR + position;
+    if (input == NULL) {
+        const int8x16_t blank = vdupq_n_s8((int8_t)tile->requantization->input_zero_point);
+        for (int32_t left = (int32_t)count; left > 0; left -= (int32_t)VECTOR) {
+            vstrbq_p_s8(to, blank, vctp8q((uint32_t)left));
+            to += VECTOR;
+        }
+        return;
+    }
+    __asm volatile(
+        "    wlstp.8 lr, %[count], 2f\n"
+        "1:\n"
+        "    vldrb.8 q0, [%[from]], #16\n"
+        "    vstrb.8 q0, [%[to]], #16\n"
+        "    letp lr, 1b\n"
+        "2:\n"
+        : [to] "+r"(to), [from] "+r"(input)
+        : [count] "r"(count)
+        : "lr", "q0", "cc", "memory");
+}
+
+/* ----------------------------------------------------------------------------------------------- decoding */
+
+/* Four words of each of four groups; `active` says which groups there are. */
+typedef struct {
+    uint8x16_t words[4];
+} quadruple;
+
+/* Take four groups of weights apart by lists of fields: 4, 4 + 2, 4 + 2 + 2 or 4 + 4 bits.
+ *
+ * sign, fill What the offset adds: to the upper bits, and in place of fields that are not there.
+ */
+static inline quadruple decode_quadruple(tflnest_field_list list, const uint8_t *const codes[3], uint8x16_t sign,
+                                         uint8x16_t fill, mve_pred16_t active)
+{
+    static const uint32_t places[4] = {0, 8, 16, 24};
+    const uint32x4_t offsets = vldrwq_u32(places);
+    const uint32_t *fours = (const void *)codes[0];
+    uint8x16_t a = vreinterpretq_u8_u32(vldrwq_gather_offset_z_u32(fours, offsets, active));
+    uint8x16_t b = vreinterpretq_u8_u32(vldrwq_gather_offset_z_u32(fours + 1, offsets, active));
+    uint8x16_t low_a = fill, low_b = fill;
+    if (list == TFLNEST_FIELDS_4_4) {
+        fours = (const void *)codes[1];
+        low_a = vreinterpretq_u8_u32(vldrwq_gather_offset_z_u32(fours, offsets, active));
+        low_b = vreinterpretq_u8_u32(vldrwq_gather_offset_z_u32(fours + 1, offsets, active));
+    } else if (list != TFLNEST_FIELDS_4) {
+        low_a = vreinterpretq_u8_u32(vldrwq_z_u32((const void *)codes[1], active));
+        if (list == TFLNEST_FIELDS_4_2_2) {
+            low_b = vreinterpretq_u8_u32(vldrwq_z_u32((const void *)codes[2], active));
+        }
+        const uint8x16_t moved = vandq_u8(veorq_u8(low_a, vshrq_n_u8(low_b, 2)), vdupq_n_u8(0x33));
+        low_a = veorq_u8(low_a, moved);
+        low_b = veorq_u8(low_b, vshlq_n_u8(moved, 2));
+    }
+    a = veorq_u8(a, sign);
+    b = veorq_u8(b, sign);
+    quadruple weights;
+    weights.words[0] = vsriq_n_u8(a, low_a, 4);
+    weights.words[1] = vsliq_n_u8(low_a, a, 4);
+    weights.words[2] = vsriq_n_u8(b, low_b, 4);
+    weights.words[3] = vsliq_n_u8(low_b, b, 4);
+    return weights;
+}
+
+/* Decode whole groups of weights to one row; returns their sum. */
+static inline int32_t decode_groups(tflnest_field_list list, const tflnest_filter *filter, uint32_t group,
+                                    uint32_t count, int8_t *row)
+{
+    static const uint32_t places[4] = {0, TURN, 2 * TURN, 3 * TURN};
+    const uint32x4_t offsets = vldrwq_u32(places);
+    const uint8x16_t sign = vdupq_n_u8((uint8_t)(filter->offset >> 7) * 0x88u);
+    const uint32_t bits = filter->offset & 15u;
+    const uint8x16_t fill = vdupq_n_u8((uint8_t)(list == TFLNEST_FIELDS_4_2 ? (bits & 3u) * 0x55u : bits * 0x11u));
+    const uint8_t *codes[3] = {filter->fields[0].codes + 8 * group, NULL, NULL};
+    const uint32_t steps[3] = {32, list == TFLNEST_FIELDS_4_4 ? 32 : 16, 16};
+    for (uint32_t i = 1; i < filter->field_count; i++) {
+        codes[i] = filter->fields[i].codes + steps[i] / 4 * group;
+    }
+    int32_t sum = 0;
+    for (int32_t left = (int32_t)count; left > 0; left -= 4) {
+        const mve_pred16_t active = vctp32q((uint32_t)left);
+        const quadruple weights = decode_quadruple(list, codes, sign, fill, active);
+        for (uint32_t i = 0; i < 4; i++) {
+            uint32_t *to = (uint32_t *)(void *)row + i;
+            vstrwq_scatter_offset_p_u32(to, offsets, vreinterpretq_u32_u8(weights.words[i]), active);
+            sum = vaddvaq_p_s8(sum, vreinterpretq_s8_u8(weights.words[i]), active);
+        }
+        for (uint32_t i = 0; i < 3; i++) {
+            codes[i] += steps[i];
+        }
+        row += 4 * TURN;
+    }
+    return sum;
+}
+
+/* Decode any weights to one row, by way of int8; returns their sum. */
+static int32_t decode_any(const tflnest_filter *filter, uint32_t first, uint32_t count, int8_t *row)
+{
+    int32_t sum = 0;
+    while (count > 0) {
+        int8_t chunk[VECTOR];
+        const uint32_t part = count < VECTOR ? count : VECTOR;
+        const mve_pred16_t active = vctp8q(part);
+        const int8_t *from = chunk;
+        if (filter->values != NULL) {
+            from = filter->values + first;
+        } else {
+            tflnest_decode(filter, first, part, chunk);
+        }
+        const int8x16_t weights = vldrbq_z_s8(from, active);
+        vstrbq_s8(row, weights);
+        sum = vaddvaq_s8(sum, weights);
+        first += part;
+        count -= part;
+        row += TURN;
+    }
+    return sum;
+}
+
+static int32_t decode_row(const tflnest_filter *filter, tflnest_field_list list, uint32_t first, uint32_t count,
+                          int8_t *row)
+{
+    const uint32_t group = first / TFLNEST_GROUP, groups = count / TFLNEST_GROUP;
+    switch (list) {
+    case TFLNEST_FIELDS_4:
+        return decode_groups(TFLNEST_FIELDS_4, filter, group, groups, row);
+    case TFLNEST_FIELDS_4_2:
+        return decode_groups(TFLNEST_FIELDS_4_2, filter, group, groups, row);
+    case TFLNEST_FIELDS_4_2_2:
+        return decode_groups(TFLNEST_FIELDS_4_2_2, filter, group, groups, row);
+    case TFLNEST_FIELDS_4_4:
+        return decode_groups(TFLNEST_FIELDS_4_4, filter, group, groups, row);
+    default:
+        return decode_any(filter, first, count, row);
+    }
+}
+
+/* Put the parameters of a group of channels into vectors, where they stand. */
+static void transpose_parameters(tflnest_channel *channels)
+{
+    tflnest_mve_channels vectors;
+    for (uint32_t i = 0; i < 4; i++) {
+        vectors.bias[i] = channels[i].bias;
+        vectors.left[i] = tflnest_max(channels[i].rounding, 0);
+        vectors.multiplier[i] = channels[i].multiplier;
+        vectors.right[i] = tflnest_min(channels[i].rounding, 0);
+    }
+    memcpy((void *)channels, &vectors, sizeof vectors);
+}
+
+void tflnest_tile_decode_rows(tflnest_tile *tile, const tflnest_filter *filter, uint32_t first)
+{
+    const uint32_t products = tile->products, vectors = vectors_of(products);
+    const tflnest_field_list list =
+        filter->values == NULL && products % TFLNEST_GROUP == 0 ? tflnest_fields_of(filter) : TFLNEST_FIELDS_OTHER;
+    for (uint32_t i = 0; i < tile->channels; i++) {
+        int8_t *row = tile->weights + i / 4 * vectors * TURN + i % 4 * VECTOR;
+        const int32_t sum = decode_row(filter, list, (first + i) * products, products, row);
+        tflnest_channel *channel = &tile->parameters[i];
+        channel->bias = tflnest_add_wrapping(channel->bias, -tile->requantization->input_zero_point * sum);
+    }
+    for (uint32_t i = 0; i < tile->channels; i += 4) {
+        transpose_parameters(&tile->parameters[i]);
+    }
+}
+
+/* -------------------------------------------------------------------------------------------- multiplying */
+
+/* What `multiply_groups` works on; it knows where the members lie. */
+typedef struct {
+    const int8_t *pixels[2];
+    uint32_t vectors; /* per pixel */
+    const tflnest_channel *end; /* of the parameters */
+    int8_t *outputs[2];
+    int32_t zero_point; /* of the output */
+    int32_t low;
+    int32_t high;
+    const tflnest_channel *parameters;
+    const int8_t *weights;
+} multiplication;
+
+/* One vector of weights of one channel, times both pixels. */
+#define MULTIPLY_CHANNEL(vector, sum0, sum1)        \
+    "    vldrb.8 " vector ", [r1], #16\n"           \
+    "    vmladava.s8 " sum0 ", " vector ", q0\n"    \
+    "    vmladava.s8 " sum1 ", " vector ", q1\n"
+
+/* `tflnest_mve_requantize`, zero point, activation range; q2 is free, q3 the right shift, q4 and q5 the range. */
+#define REQUANTIZE(acc)                             \
+    "    vand q2, " acc ", q3\n"                    \
+    "    vshr.s32 q2, q2, #31\n"                    \
+    "    vqadd.s32 " acc ", " acc ", q2\n"          \
+    "    vrshl.s32 " acc ", " acc ", q3\n"          \
+    "    vadd.i32 " acc ", " acc ", r9\n"           \
+    "    vmax.s32 " acc ", " acc ", q4\n"           \
+    "    vmin.s32 " acc ", " acc ", q5\n"
+
+/* Multiply two pixels by groups of four channels. Sums lie in the even registers: pixel 0 r0, r2, r4, r6; pixel 1
+ * r8, r10, r12, lr. r1 weights, r3 and r5 pixels, r7 count, r11 parameters. */
+__attribute__((naked, noinline)) static void multiply_groups(const multiplication *work)
+{
+    (void)work;
+    __asm volatile(
+        "    push {r4-r11, lr}\n"
+        "    vpush {d8-d11}\n"
+        "    sub sp, #28\n"
+        "    ldmia.w r0!, {r1-r6}\n"
+        "    stmia.w sp, {r1-r6}\n"
+        "    ldmia.w r0, {r9, r10, r11, r12}\n"
+        "    vdup.32 q4, r10\n"
+        "    vdup.32 q5, r11\n"
+        "    mov r11, r12\n"
+        "    ldr r1, [r0, #16]\n"
+        "1:\n"
+        "    ldrd r3, r5, [sp]\n"
+        "    ldr r7, [sp, #8]\n"
+        "    ldrd r0, r2, [r11]\n"
+        "    ldrd r4, r6, [r11, #8]\n"
+        "    ldrd r8, r10, [r11]\n"
+        "    ldrd r12, lr, [r11, #8]\n"
+        "2:\n"
+        "    vldrb.8 q0, [r3], #16\n"
+        "    vldrb.8 q1, [r5], #16\n"
+        MULTIPLY_CHANNEL("q2", "r0", "r8")
+        MULTIPLY_CHANNEL("q3", "r2", "r10")
+        MULTIPLY_CHANNEL("q2", "r4", "r12")
+        MULTIPLY_CHANNEL("q3", "r6", "lr")
+        "    subs r7, #1\n"
+        "    bne 2b\n"
+        "    vmov q0[2], q0[0], r0, r4\n"
+        "    vmov q0[3], q0[1], r2, r6\n"
+        "    vmov q1[2], q1[0], r8, r12\n"
+        "    vmov q1[3], q1[1], r10, lr\n"
+        "    vldrw.32 q2, [r11, #16]\n"
+        "    vshl.s32 q0, q0, q2\n"
+        "    vshl.s32 q1, q1, q2\n"
+        "    vldrw.32 q2, [r11, #32]\n"
+        "    vldrw.32 q3, [r11, #48]\n"
+        "    vqrdmulh.s32 q0, q0, q2\n"
+        "    vqrdmulh.s32 q1, q1, q2\n"
+        REQUANTIZE("q0")
+        REQUANTIZE("q1")
+        "    ldrd r3, r5, [sp, #16]\n"
+        "    ldr r7, [sp, #12]\n"
+        "    add r11, #64\n"
+        /* Pixel 1 before pixel 0: where there is only one pixel, both go to the same place. */
+        "    vstrb.32 q1, [r5], #4\n"
+        "    vstrb.32 q0, [r3], #4\n"
+        "    strd r3, r5, [sp, #16]\n"
+        "    cmp r11, r7\n"
+        "    bne 1b\n"
+        "    add sp, #28\n"
+        "    vpop {d8-d11}\n"
+        "    pop {r4-r11, pc}\n" ::: "memory");
+}
+
+static void multiply_pixels(const tflnest_tile *tile, const int8_t *pixel0, const int8_t *pixel1, int8_t *output0,
+                            int8_t *output1)
+{
+    const uint32_t vectors = vectors_of(tile->products), whole = tile->channels & ~3u, rest = tile->channels & 3u;
+    multiplication work;
+    work.pixels[0] = pixel0;
+    work.pixels[1] = pixel1;
+    work.vectors = vectors;
+    work.outputs[0] = output0;
+    work.outputs[1] = output1;
+    work.zero_point = tile->requantization->output_zero_point;
+    work.low = tile->requantization->activation_min;
+    work.high = tile->requantization->activation_max;
+    work.parameters = tile->parameters;
+    work.end = tile->parameters + whole;
+    work.weights = tile->weights;
+    if (whole > 0) {
+        multiply_groups(&work);
+    }
+    if (rest > 0) {
+        int8_t last[2][4];
+        work.parameters = work.end;
+        work.end += 4;
+        work.weights += whole * vectors * VECTOR;
+        work.outputs[0] = last[0];
+        work.outputs[1] = last[1];
+        multiply_groups(&work);
+        memcpy(output1 + whole, last[1], rest);
+        memcpy(output0 + whole, last[0], rest);
+    }
+}
+
+void tflnest_tile_multiply(const tflnest_tile *tile, const tflnest_operand *block, uint32_t pixels, int8_t *output,
+                           uint32_t output_stride)
+{
+    const uint32_t pitch = vectors_of(tile->products) * VECTOR;
+    for (; pixels >= 2; pixels -= 2) {
+        multiply_pixels(tile, block, block + pitch, output, output + output_stride);
+        block += 2 * pitch;
+        output += 2 * output_stride;
+    }
+    if (pixels > 0) {
+        multiply_pixels(tile, block, block, output, output);
+    }
+}
+
+#endif
