@@ -18,14 +18,19 @@ from converters.planning import PlannedFilter, source_bias
 from converters.streams import Stream, check_runnable, evaluate, level_node
 from tflnest.graph import Operator, Subgraph, Tensor
 from tflnest.kernels import Kernel, prepare
+from tflnest.nested import CHANNEL_AXIS
 from tflnest.nesting import MASTER_BITS, Nesting
 from tflnest.progress import Progress, silent
 
 #: Widths at which the loss is measured; the last one only for the floor (see `separate_losses`).
 MEASURED_WIDTHS = (2, 3, 4, 6)
 
-#: Samples that are enough to rank filters.
-MAX_SAMPLES = 48
+#: Samples that are enough to rank the filters of a large model; more rank them better, and are taken where they are
+#: cheap.
+MIN_SAMPLES, MAX_SAMPLES = 48, 256
+
+#: Multiply-accumulates that a scan may take for the sake of more samples.
+CHEAP_WORK = 1 << 36
 
 
 @dataclass(frozen=True)
@@ -58,14 +63,15 @@ def measure_sensitivities(
     Args:
         subgraph: Main subgraph of an int8 model.
         planned: Filters of it; all that are asked about.
-        inputs: One array per input, samples first; the first `MAX_SAMPLES` are used.
+        inputs: One array per input, samples first; the first `useful_samples` are used.
         widths: Bit-widths to measure.
         progress: Told of every filter.
 
     Raises:
         UnsupportedError: The model has an operator that the reference kernels do not have.
     """
-    scan = Scan(subgraph, [array[:MAX_SAMPLES] for array in inputs])
+    samples = useful_samples(subgraph, planned, len(widths))
+    scan = Scan(subgraph, [array[:samples] for array in inputs])
     result = []
     for number, plan in enumerate(planned):
         progress("measuring sensitivity", number, len(planned))
@@ -73,6 +79,22 @@ def measure_sensitivities(
         result.append(Sensitivity(plan, separate_losses(measured)))
     progress("measuring sensitivity", len(planned), len(planned))
     return result
+
+
+def useful_samples(subgraph: Subgraph, planned: Sequence[PlannedFilter], widths: int) -> int:
+    """How many samples a scan takes: `MIN_SAMPLES`, and up to `MAX_SAMPLES` where they are cheap.
+
+    Args:
+        subgraph: The model.
+        planned: The filters that are measured; what other operators take is not counted.
+        widths: Number of widths; each filter and width takes a run through half of the model on average.
+    """
+    work = 1
+    for plan in planned:
+        channels = plan.tensor.shape[CHANNEL_AXIS[plan.operator_name]]
+        outputs = sum(subgraph.tensors[subgraph.operators[index].outputs[0]].size for index in plan.operators)
+        work += outputs * plan.tensor.size // max(channels, 1)
+    return min(max(2 * CHEAP_WORK // (work * max(len(planned) * widths, 1)), MIN_SAMPLES), MAX_SAMPLES)
 
 
 def separate_losses(measured: Mapping[int, float]) -> dict[int, float]:

@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 from converters.planning import plan_nesting
 from converters.recipe import load_recipe
 from converters.sensitivity import (
+    MAX_SAMPLES,
+    MIN_SAMPLES,
     is_classifier,
     measure_sensitivities,
     output_loss,
     ranking_loss,
     relative_error,
     separate_losses,
+    useful_samples,
 )
 from tests.models import NetworkBuilder, network, random_inputs
 from tflnest.model import Model
@@ -48,6 +51,15 @@ def test_fewer_bits_cost_more() -> None:
     assert all(item.losses[2] > item.losses[6] for item in result)
     assert sum(item.losses[2] for item in result) > 4 * sum(item.losses[4] for item in result)
     assert stages[-1] == ("measuring sensitivity", len(planned), len(planned))
+
+
+def test_small_models_are_measured_on_more_samples() -> None:
+    model = network(3)
+    planned = [plan for plan in plan_nesting(model.graph, load_recipe("uniform")) if plan.nesting]
+    assert useful_samples(model.graph.main, planned, 3) == MAX_SAMPLES
+    assert useful_samples(model.graph.main, planned, 10**9) == MIN_SAMPLES
+    counts = [useful_samples(model.graph.main, planned, 10**power) for power in range(10)]
+    assert counts == sorted(counts, reverse=True)
 
 
 def test_equal_outputs_have_no_loss() -> None:
