@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 
+from tflnest.device.core import Core
 from tflnest.device.parameters import Filter
 from tflnest.device.structures import INT8, Scalar
-
-
-class Core(StrEnum):
-    """The variants of the C kernels; all give the same results."""
-
-    PORTABLE = "portable"
-    DSP = "dsp"
-    MVE = "mve"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from tflnest.device.parameters import (
     Shape,
 )
 from tflnest.device.registry import register, register_nested
+from tflnest.device.scratch import conv_scratch, depthwise_conv_scratch, fully_connected_scratch
 from tflnest.device.structures import Constant
 from tflnest.device.weights import flat_filter, nested_filter
 from tflnest.graph import Subgraph, Tensor
@@ -30,7 +31,14 @@ from tflnest.nested import NestedOperator, ReadTensor
 from tflnest.nesting import Scheme
 
 CONV = declare(
-    Function("tflnest_conv_s8", "tflnest/tflnest_conv.h", ConvParams, has_filter=True, has_scratch=True)
+    Function(
+        "tflnest_conv_s8",
+        "tflnest/tflnest_conv.h",
+        ConvParams,
+        has_filter=True,
+        has_scratch=True,
+        scratch=conv_scratch,
+    )
 )
 DEPTHWISE_CONV = declare(
     Function(
@@ -39,6 +47,7 @@ DEPTHWISE_CONV = declare(
         DepthwiseConvParams,
         has_filter=True,
         has_scratch=True,
+        scratch=depthwise_conv_scratch,
     )
 )
 FULLY_CONNECTED = declare(
@@ -48,6 +57,7 @@ FULLY_CONNECTED = declare(
         FullyConnectedParams,
         has_filter=True,
         has_scratch=True,
+        scratch=fully_connected_scratch,
     )
 )
 
