@@ -26,8 +26,10 @@ from tflnest.native.library import dispatch
 
 FIRMWARE = Path(__file__).parent / "firmware" / "operator_cases.c"
 
-#: Where the cases lie, counted from the start of the flash, and what the board's output buffer holds.
+#: Where the cases lie, counted from the start of the flash.
 CASES_OFFSET = 0x30000
+
+#: Most bytes of the board's output buffer; it takes at most half of the SRAM.
 OUTPUT_BYTES = 3 << 15
 
 
@@ -52,6 +54,11 @@ class Measurement:
     instructions: int
 
 
+def output_bytes(board: str) -> int:
+    """What the board's output buffer holds."""
+    return min(OUTPUT_BYTES, Board.load(board).sram_bytes // 2)
+
+
 def build(board: str, folder: Path, optimization: str = "-O2", flags: Sequence[str] = ()) -> Image:
     """Link the firmware that runs cases."""
     profile = Board.load(board)
@@ -64,7 +71,7 @@ def build(board: str, folder: Path, optimization: str = "-O2", flags: Sequence[s
     sources = [path for path in needed_files(kernel.header for kernel in kernels()) if path.suffix == ".c"]
     definitions = (
         f"-DCASES_ADDRESS=0x{profile.flash_base + CASES_OFFSET:x}u",
-        f"-DOUTPUT_BYTES={OUTPUT_BYTES}u",
+        f"-DOUTPUT_BYTES={output_bytes(board)}u",
     )
     return Toolchain.find().link(
         profile,
@@ -120,7 +127,6 @@ def _blob(base: int, cases: Sequence[Case]) -> tuple[bytes, list[int]]:
     indices = {kernel.name: number for number, kernel in enumerate(kernels())}
     for case, calls in zip(cases, listed, strict=True):
         *offsets, size = _offsets(case)
-        assert size <= OUTPUT_BYTES
         places = {tensor.index: offset for tensor, offset in zip(case.node.outputs, offsets, strict=True)}
         inputs = {
             tensor.index: blob.array(np.asarray(values))
@@ -139,6 +145,22 @@ def _blob(base: int, cases: Sequence[Case]) -> tuple[bytes, list[int]]:
     return bytes(blob.content), [len(calls) for calls in listed]
 
 
+def batches(board: str, cases: Sequence[Case]) -> list[list[Case]]:
+    """Cases in groups that fit the board's flash; those with outputs that do not fit its SRAM are left out."""
+    profile = Board.load(board)
+    groups: list[list[Case]] = [[]]
+    room = free = profile.flash_bytes - CASES_OFFSET
+    for case in cases:
+        if _offsets(case)[-1] <= output_bytes(board):
+            size = len(_blob(0, [case])[0]) + 64
+            if size > free:
+                groups.append([])
+                free = room
+            groups[-1].append(case)
+            free -= size
+    return groups
+
+
 def measure(
     board: str, image: Image, cases: Sequence[Case], folder: Path, *, count: bool = False
 ) -> list[Measurement]:
@@ -153,6 +175,7 @@ def measure(
     """
     profile = Board.load(board)
     base = profile.flash_base + CASES_OFFSET
+    assert max(_offsets(case)[-1] for case in cases) <= output_bytes(board)
     content, calls = _blob(base, cases)
     assert image.flash_bytes <= CASES_OFFSET and len(content) <= profile.flash_bytes - CASES_OFFSET
     path = folder / f"{board}.cases"

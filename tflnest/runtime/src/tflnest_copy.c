@@ -23,7 +23,19 @@ tflnest_status tflnest_copy_check(const tflnest_copy_params *params)
     return TFLNEST_OK;
 }
 
-/* The turns of the innermost loop. */
+/* The turns of the innermost loop, for runs of one byte. */
+static void copy_bytes(const tflnest_loop *loop, const uint8_t *from, uint8_t *to)
+{
+    const int32_t from_step = loop->first_step;
+    const int32_t to_step = loop->second_step;
+    for (int32_t turns = loop->count; turns > 0; turns--) {
+        *to = *from;
+        from += from_step;
+        to += to_step;
+    }
+}
+
+/* The same for runs of any length. */
 static void copy_runs(const tflnest_loop *loop, int32_t run, const uint8_t *from, uint8_t *to)
 {
     const int32_t from_step = loop->first_step;
@@ -32,8 +44,7 @@ static void copy_runs(const tflnest_loop *loop, int32_t run, const uint8_t *from
         if (run > SHORT_RUN) {
             memcpy(to, from, (size_t)run);
         } else {
-            to[0] = from[0];
-            for (int32_t byte = 1; byte < run; byte++) {
+            for (int32_t byte = 0; byte < run; byte++) {
                 to[byte] = from[byte];
             }
         }
@@ -55,6 +66,10 @@ void tflnest_copy_bytes(const tflnest_copy_params *params, const uint8_t *input,
         memset(output, params->fill, (size_t)params->fill_size);
     }
     do {
-        copy_runs(inner, params->run, input + walk.first, output + walk.second);
+        if (params->run == 1) {
+            copy_bytes(inner, input + walk.first, output + walk.second);
+        } else {
+            copy_runs(inner, params->run, input + walk.first, output + walk.second);
+        }
     } while (tflnest_walk_next(&walk, params->loops, outer));
 }
