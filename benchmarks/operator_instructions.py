@@ -108,7 +108,7 @@ def transpose_case(shape: Shape) -> Case:
     return _case(graph, output)
 
 
-#: Name, elements of the larger of input and output, maker, and the peer's model and index where it has the operator.
+#: Name, maker, and the peer's model and index where it has the operator.
 CASES: tuple[tuple[str, Callable[[], Case], tuple[str, int] | None], ...] = (
     ("ADD 32x32x16", lambda: pair_case("ADD", (1, 32, 32, 16)), ("resnet8", 3)),
     ("ADD 16x16x32", lambda: pair_case("ADD", (1, 16, 16, 32)), ("resnet8", 7)),
@@ -134,7 +134,8 @@ CASES: tuple[tuple[str, Callable[[], Case], tuple[str, int] | None], ...] = (
 )
 
 
-def _peer(place: tuple[str, int] | None, column: str | None) -> int | None:
+def peer_instructions(place: tuple[str, int] | None, column: str | None) -> int | None:
+    """The peer's figure for a model and index; None where it has none."""
     rows: list[dict[str, Any]] = json.loads(PEER.read_text(encoding="utf-8"))["layers"]
     found = [row for row in rows if place == (row["model"], row["index"])]
     return int(found[0][column]) if found and column else None
@@ -156,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("| operator | instructions | per element | peer | ratio |\n|---|---|---|---|---|")
     for (name, _, place), case, result in zip(CASES, cases, measured, strict=True):
         elements = max(prod(tensor.shape) for tensor in (*case.node.inputs[:1], *case.node.outputs) if tensor)
-        peer = _peer(place, PEER_COLUMN.get(options.core))
+        peer = peer_instructions(place, PEER_COLUMN.get(options.core))
         cells = [name, str(result.instructions), f"{result.instructions / elements:.2f}"]
         cells += ["", ""] if peer is None else [str(peer), f"{result.instructions / peer:.3f}"]
         print("| " + " | ".join(cells) + " |" + (f" {result.wrong} WRONG" if result.wrong else ""))
