@@ -248,18 +248,17 @@ static void fill_row(const tflnest_protocol *protocol, uint32_t table, uint32_t 
     case TFLNEST_TABLE_OPERATORS:
         fill_operator(model, row, to);
         break;
-    default: {
-        uint32_t counts[TFLNEST_STATISTICS_ROW_BYTES / 4u];
-        memcpy(counts, &protocol->statistics, sizeof counts);
-        for (uint32_t i = 0; i < TFLNEST_STATISTICS_ROW_BYTES / 4u; i++) {
-            put32(to + 4u * i, counts[i]);
+    default:
+        for (uint32_t i = 0; i < TFLNEST_STATISTICS_ROW_BYTES; i += 4u) {
+            uint32_t count;
+            memcpy(&count, (const uint8_t *)&protocol->statistics + i, sizeof count);
+            put32(to + i, count);
         }
         break;
     }
-    }
 }
 
-static void handle_read(const tflnest_protocol *protocol, exchange *request) {
+static void handle_read(tflnest_protocol *protocol, exchange *request) {
     uint8_t row[ROW_BYTES];
     uint32_t rows;
     uint8_t *reply = request->reply;
@@ -416,7 +415,7 @@ static void handle_page_out(tflnest_protocol *protocol, exchange *request) {
     answer32(request, model->resident(model->context));
 }
 
-static void handle_verify(const tflnest_protocol *protocol, exchange *request) {
+static void handle_verify(tflnest_protocol *protocol, exchange *request) {
     const tflnest_protocol_model *model = protocol->config->model;
     const tflnest_protocol_page *page = &model->pages[request->page];
     const uint8_t *image = model->page_image(model->context, request->page);
@@ -429,7 +428,7 @@ static void handle_verify(const tflnest_protocol *protocol, exchange *request) {
     request->count = TFLNEST_VERIFY_REPLY_BYTES;
 }
 
-static void handle_set_level(const tflnest_protocol *protocol, exchange *request) {
+static void handle_set_level(tflnest_protocol *protocol, exchange *request) {
     const tflnest_protocol_model *model = protocol->config->model;
     const uint32_t level = request->payload[TFLNEST_SET_LEVEL_AT_LEVEL];
     const uint32_t row = get16(request->payload + TFLNEST_SET_LEVEL_AT_OPERATOR);
@@ -551,7 +550,7 @@ static void handle_invoke(tflnest_protocol *protocol, exchange *request) {
     request->count = TFLNEST_INVOKE_REPLY_BYTES;
 }
 
-static void handle_output(const tflnest_protocol *protocol, exchange *request) {
+static void handle_output(tflnest_protocol *protocol, exchange *request) {
     const tflnest_protocol_model *model = protocol->config->model;
     const uint32_t run = get32(request->payload + TFLNEST_OUTPUT_AT_RUN);
     const uint32_t offset = get32(request->payload + TFLNEST_OUTPUT_AT_OFFSET);
@@ -566,96 +565,63 @@ static void handle_output(const tflnest_protocol *protocol, exchange *request) {
 
 /* ------------------------------------------------------------------------------------------ messages */
 
-/* Least bytes of a request's payload; more belong to a later version of the protocol. */
-static uint32_t request_bytes(uint32_t type) {
-    switch (type) {
-    case TFLNEST_MESSAGE_READ:
-        return TFLNEST_READ_BYTES;
-    case TFLNEST_MESSAGE_PAGE_BEGIN:
-        return TFLNEST_PAGE_BEGIN_BYTES;
-    case TFLNEST_MESSAGE_PAGE_DATA:
-        return TFLNEST_PAGE_DATA_BYTES;
-    case TFLNEST_MESSAGE_PAGE_END:
-        return TFLNEST_PAGE_END_BYTES;
-    case TFLNEST_MESSAGE_SET_LEVEL:
-        return TFLNEST_SET_LEVEL_BYTES;
-    case TFLNEST_MESSAGE_INPUT:
-        return TFLNEST_INPUT_DATA_BYTES;
-    case TFLNEST_MESSAGE_INVOKE:
-        return TFLNEST_INVOKE_BYTES;
-    case TFLNEST_MESSAGE_OUTPUT:
-        return TFLNEST_OUTPUT_BYTES;
-    case TFLNEST_MESSAGE_RESET:
-        return TFLNEST_RESET_BYTES;
-    default:
-        return 0;
-    }
+static void handle_hello(tflnest_protocol *protocol, exchange *request) {
+    memset(request->reply, 0, TFLNEST_HELLO_REPLY_BYTES);
+    fill_hello(protocol->config, request->reply);
+    request->count = TFLNEST_HELLO_REPLY_BYTES;
 }
 
-/* Whether a message takes a page of the model in its header. */
-static int has_page(uint32_t type) {
-    return type >= TFLNEST_MESSAGE_PAGE_BEGIN && type <= TFLNEST_MESSAGE_VERIFY;
+static void handle_reset_statistics(tflnest_protocol *protocol, exchange *request) {
+    memset(&protocol->statistics, 0, sizeof protocol->statistics);
+    request->count = 0;
 }
+
+static void handle_reset(tflnest_protocol *protocol, exchange *request) {
+    if (get32(request->payload) != TFLNEST_PROTOCOL_RESET_KEY || protocol->config->reset == NULL) {
+        fail(request, TFLNEST_ERROR_CODE_ARGUMENT, TFLNEST_MESSAGE_RESET, 0);
+    }
+    request->count = 0;
+}
+
+/* What to do with a request. A table keeps the handlers apart, so that a run has little stack below it. */
+typedef struct {
+    void (*handle)(tflnest_protocol *protocol, exchange *request);
+    uint8_t type;
+    uint8_t least;    /* bytes of the payload; more belong to a later version of the protocol */
+    uint8_t has_page; /* 1: the header has a page of the model */
+} handler;
+
+static const handler handlers[] = {
+    {handle_hello, TFLNEST_MESSAGE_HELLO, 0, 0},
+    {handle_read, TFLNEST_MESSAGE_READ, TFLNEST_READ_BYTES, 0},
+    {handle_page_begin, TFLNEST_MESSAGE_PAGE_BEGIN, TFLNEST_PAGE_BEGIN_BYTES, 1},
+    {handle_page_data, TFLNEST_MESSAGE_PAGE_DATA, TFLNEST_PAGE_DATA_BYTES, 1},
+    {handle_page_end, TFLNEST_MESSAGE_PAGE_END, TFLNEST_PAGE_END_BYTES, 1},
+    {handle_page_out, TFLNEST_MESSAGE_PAGE_OUT, 0, 1},
+    {handle_verify, TFLNEST_MESSAGE_VERIFY, 0, 1},
+    {handle_set_level, TFLNEST_MESSAGE_SET_LEVEL, TFLNEST_SET_LEVEL_BYTES, 0},
+    {handle_input, TFLNEST_MESSAGE_INPUT, TFLNEST_INPUT_DATA_BYTES, 0},
+    {handle_invoke, TFLNEST_MESSAGE_INVOKE, TFLNEST_INVOKE_BYTES, 0},
+    {handle_output, TFLNEST_MESSAGE_OUTPUT, TFLNEST_OUTPUT_BYTES, 0},
+    {handle_reset_statistics, TFLNEST_MESSAGE_RESET_STATISTICS, 0, 0},
+    {handle_reset, TFLNEST_MESSAGE_RESET, TFLNEST_RESET_BYTES, 0},
+};
 
 static void handle(tflnest_protocol *protocol, uint32_t type, exchange *request) {
-    const uint32_t least = request_bytes(type);
-    if (request->count < least) {
-        fail(request, TFLNEST_ERROR_CODE_LENGTH, request->count, least);
-        return;
-    }
-    if (has_page(type) && request->page >= protocol->config->model->page_count) {
-        fail(request, TFLNEST_ERROR_CODE_PAGE, request->page, 0);
-        return;
-    }
-    switch (type) {
-    case TFLNEST_MESSAGE_HELLO:
-        memset(request->reply, 0, TFLNEST_HELLO_REPLY_BYTES);
-        fill_hello(protocol->config, request->reply);
-        request->count = TFLNEST_HELLO_REPLY_BYTES;
-        break;
-    case TFLNEST_MESSAGE_READ:
-        handle_read(protocol, request);
-        break;
-    case TFLNEST_MESSAGE_PAGE_BEGIN:
-        handle_page_begin(protocol, request);
-        break;
-    case TFLNEST_MESSAGE_PAGE_DATA:
-        handle_page_data(protocol, request);
-        break;
-    case TFLNEST_MESSAGE_PAGE_END:
-        handle_page_end(protocol, request);
-        break;
-    case TFLNEST_MESSAGE_PAGE_OUT:
-        handle_page_out(protocol, request);
-        break;
-    case TFLNEST_MESSAGE_VERIFY:
-        handle_verify(protocol, request);
-        break;
-    case TFLNEST_MESSAGE_SET_LEVEL:
-        handle_set_level(protocol, request);
-        break;
-    case TFLNEST_MESSAGE_INPUT:
-        handle_input(protocol, request);
-        break;
-    case TFLNEST_MESSAGE_INVOKE:
-        handle_invoke(protocol, request);
-        break;
-    case TFLNEST_MESSAGE_OUTPUT:
-        handle_output(protocol, request);
-        break;
-    case TFLNEST_MESSAGE_RESET_STATISTICS:
-        memset(&protocol->statistics, 0, sizeof protocol->statistics);
-        request->count = 0;
-        break;
-    case TFLNEST_MESSAGE_RESET:
-        if (get32(request->payload) != TFLNEST_PROTOCOL_RESET_KEY || protocol->config->reset == NULL) {
-            fail(request, TFLNEST_ERROR_CODE_ARGUMENT, type, 0);
+    const handler *found = NULL;
+    for (uint32_t i = 0; i < sizeof handlers / sizeof handlers[0]; i++) {
+        if (handlers[i].type == type) {
+            found = &handlers[i];
         }
-        request->count = 0;
-        break;
-    default:
+    }
+    if (found == NULL) {
         fail(request, TFLNEST_ERROR_CODE_TYPE, type, 0);
-        break;
+    } else if (request->count < found->least) {
+        fail(request, TFLNEST_ERROR_CODE_LENGTH, request->count, found->least);
+    } else if (found->has_page != 0u && request->page >= protocol->config->model->page_count) {
+        fail(request, TFLNEST_ERROR_CODE_PAGE, request->page, 0);
+    } else {
+        found->handle(protocol, request);
     }
 }
 
