@@ -1,6 +1,6 @@
-"""Bit-exactness of the reference interpreter, operator by operator, against an engine of others.
+"""Bit-exactness of the interpreter, operator by operator, against an engine of others.
 
-    python benchmarks/exactness.py [--inputs 20] [--data FILE.npz] [--levels 4,6,8] [--format json] [MODEL.tflite ...]
+    python benchmarks/exactness.py [--inputs 20] [--data FILE.npz] [--levels 4,6,8] [--engine native] [--format json] [MODEL.tflite ...]
 
 Every output of every operator is compared; with --levels also those of every level of the nested model, whose
 oracle runs the stock file that `materialize` makes of the level. The oracle is TensorFlow Lite Micro from the `tflite_micro` wheel,
@@ -27,7 +27,7 @@ from tests.exactness import Exactness, compare, given_inputs, random_inputs  # n
 from tests.oracle import MicroOracle, OracleError, ReferenceOracle, WorkerOracle  # noqa: E402
 from tests.shared import SHARED, int8_paths  # noqa: E402
 from tflnest.errors import ExitCode, TflnestError  # noqa: E402
-from tflnest.interpreter import Interpreter  # noqa: E402
+from tflnest.interpreter import ENGINES, Interpreter  # noqa: E402
 
 ORACLES: dict[str, type[MicroOracle] | type[ReferenceOracle]] = {
     "tflm": MicroOracle,
@@ -39,14 +39,16 @@ SCHEMA_VERSION = 1
 def measure(oracle: WorkerOracle, path: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows of one model: as it is, and at every level."""
     inputs = inputs_of(path, arguments)
-    rows = [row_of(oracle, path.name, None, path.read_bytes(), inputs, None)]
+    engine = arguments.engine
+    rows = [row_of(oracle, path.name, None, path.read_bytes(), inputs, Interpreter(path, engine=engine))]
     if not arguments.levels:
         return rows
     levels = tuple(int(part) for part in arguments.levels.split(","))
     nested = tflnest.convert(path, levels=levels).model
     for level in levels:
         stock = tflnest.materialize(nested, level).to_bytes()
-        rows.append(row_of(oracle, path.name, level, stock, inputs, Interpreter(model=nested, level=level)))
+        ours = Interpreter(model=nested, level=level, engine=engine)
+        rows.append(row_of(oracle, path.name, level, stock, inputs, ours))
     return rows
 
 
@@ -56,7 +58,7 @@ def row_of(
     level: int | None,
     stock: bytes,
     inputs: list[list[Any]],
-    interpreter: Interpreter | None,
+    interpreter: Interpreter,
 ) -> dict[str, Any]:
     """One row of the table; where the oracle gives no answer, the row says why."""
     row = {"model": name, "level": level, "error": None}
@@ -110,6 +112,9 @@ def main() -> int:
         "--data", type=Path, metavar="FILE.npz", help="samples with key x instead of random ones"
     )
     parser.add_argument("--oracle", choices=ORACLES, default="tflm")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], help="which of ours (default reference)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs (default 0)")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     arguments = parser.parse_args()
@@ -126,7 +131,8 @@ def main() -> int:
             print(error, file=sys.stderr)
             return ExitCode.FAILED
     if arguments.format == "json":
-        print(json.dumps({"schema_version": SCHEMA_VERSION, "models": rows}, indent=2))
+        document = {"schema_version": SCHEMA_VERSION, "engine": arguments.engine, "models": rows}
+        print(json.dumps(document, indent=2))
     else:
         print_table(rows)
     if any(row["mismatches"] for row in rows):

@@ -15,6 +15,7 @@ from firmware_sim.pager import Placement
 from firmware_sim.storage import LevelSize, Storage, measure_storage
 from firmware_sim.target import CORTEX_M
 from tflnest.container import Page
+from tflnest.device import missing_operators
 from tflnest.graph import Graph, Tensor
 from tflnest.model import Model
 from tflnest.nested import nested_operators
@@ -81,6 +82,8 @@ class Inspection:
         inputs: Inputs of the main subgraph.
         outputs: Outputs of the main subgraph.
         operators: Number of operators by name, all subgraphs together.
+        missing_on_device: Operators of the main subgraph that the C runtime lacks, by label, with the reason; the
+            native engine leaves them to the reference kernels.
         tensors: Number of tensors, all subgraphs together.
         levels: Sizes per level, lowest first; a plain model has one.
         pages: Pages of a nested model; empty for a plain one.
@@ -103,6 +106,7 @@ class Inspection:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     operators: dict[str, int]
+    missing_on_device: dict[str, str]
     tensors: int
     levels: tuple[LevelSize, ...]
     pages: tuple[Page, ...]
@@ -130,6 +134,7 @@ class Inspection:
             "inputs": [_port_dict(port) for port in self.inputs],
             "outputs": [_port_dict(port) for port in self.outputs],
             "operators": dict(self.operators),
+            "missing_on_device": dict(self.missing_on_device),
             "tensors": {"count": self.tensors, "nested": len(self.nested), "flat": len(self.flat)},
             "levels": [self._level_dict(size) for size in self.levels],
             "pages": [
@@ -192,6 +197,7 @@ def inspect(model: Model | str | Path, board: Board | str | Path | None = None) 
         inputs=tuple(_port(tensor) for tensor in graph.main.input_tensors()),
         outputs=tuple(_port(tensor) for tensor in graph.main.output_tensors()),
         operators=dict(Counter(item.name for subgraph in graph.subgraphs for item in subgraph.operators)),
+        missing_on_device=missing_operators(graph.main),
         tensors=sum(len(subgraph.tensors) for subgraph in graph.subgraphs),
         levels=storage.levels,
         pages=directory.pages if directory is not None else (),

@@ -10,8 +10,9 @@ import pytest
 from tests.firmware_sim.monitor import require_emulator
 from tests.runtime.weight_board import build, measure
 from tests.runtime.weight_cases import NESTINGS, Case, conv_case, depthwise_case, fully_connected_case
-from tflnest.device.calls import Argument, Call, Core
+from tflnest.device.calls import Argument, Call
 from tflnest.device.convolutions import CONV, DEPTHWISE_CONV, FULLY_CONNECTED
+from tflnest.device.core import Core
 
 BOARDS = {Core.PORTABLE: "mps2-an385", Core.DSP: "mps2-an386", Core.MVE: "mps3-an547"}
 FUNCTIONS = {"conv": CONV, "depthwise_conv": DEPTHWISE_CONV, "fully_connected": FULLY_CONNECTED}

@@ -70,6 +70,8 @@ def _show_file(screen: ui.Screen, result: Inspection) -> None:
         rows += [(name, _port(port)) for port in ports]
     operators = ", ".join(f"{count} {name}" for name, count in sorted(result.operators.items()))
     rows += [("operators", operators), ("filters", f"{len(result.nested)} nested, {len(result.flat)} flat")]
+    if result.missing_on_device:
+        rows.append(("not on device", ", ".join(result.missing_on_device)))
     screen.facts(rows)
 
 

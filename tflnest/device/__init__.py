@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from tflnest.device import convolutions, elementwise, images, lookups, movement, reductions
-from tflnest.device.calls import Argument, Call, Core, Function, LevelFilter
-from tflnest.device.registry import bind, bind_nested, device_operators, supported_on_device
+from tflnest.device.calls import Argument, Call, Function, LevelFilter
+from tflnest.device.core import Core
+from tflnest.device.registry import (
+    bind,
+    bind_nested,
+    device_operators,
+    missing_operators,
+    supported_on_device,
+)
 from tflnest.device.structures import Computed, Constant, Memory, initializer, structure
 
 __all__ = [
@@ -24,6 +31,7 @@ __all__ = [
     "images",
     "initializer",
     "lookups",
+    "missing_operators",
     "movement",
     "reductions",
     "structure",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tflnest.device.calls import Call
-from tflnest.errors import UnsupportedError
+from tflnest.errors import TflnestError, UnsupportedError
 from tflnest.fixedpoint import Rounding
 from tflnest.graph import Subgraph
 from tflnest.kernels.checks import unsupported
 from tflnest.kernels.registry import Node
-from tflnest.nested import NestedOperator, ReadTensor
+from tflnest.nested import NestedOperator, ReadTensor, is_nested
 
 #: Binds a stock operator; checks what the reference kernel checks.
 Bind = Callable[[Node], tuple[Call, ...]]
@@ -106,3 +106,24 @@ def supported_on_device(node: Node) -> str | None:
     except UnsupportedError as error:
         return error.message
     return None
+
+
+def missing_operators(subgraph: Subgraph) -> dict[str, str]:
+    """Operators that the C runtime does not compute, by label, with the reason.
+
+    Those whose inputs are all constant are not among them: they are computed ahead of time.
+    """
+    missing = {}
+    tensors = subgraph.tensors
+    for operator in subgraph.operators:
+        inputs = tuple(tensors[index] if index >= 0 else None for index in operator.inputs)
+        if is_nested(operator) or all(tensor is None or tensor.is_constant for tensor in inputs):
+            continue
+        outputs = tuple(tensors[index] for index in operator.outputs)
+        try:
+            reason = supported_on_device(Node(operator, inputs, outputs))
+        except TflnestError as error:
+            reason = error.message
+        if reason is not None:
+            missing[operator.label] = reason
+    return missing

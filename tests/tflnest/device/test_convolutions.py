@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from tests.models import nested, network
 from tests.operator_sweep import draw
-from tflnest.device import bind, supported_on_device
+from tflnest.device import bind, missing_operators, supported_on_device
 from tflnest.device.parameters import Filter
 from tflnest.device.weights import is_disjoint, level_fields, level_offset, nested_filter
 from tflnest.errors import UnsupportedError
@@ -107,3 +108,12 @@ def test_what_the_runtime_lacks_is_said() -> None:
     assert supported_on_device(node) is None
     with pytest.raises(UnsupportedError, match="rounds double, not single"):
         bind(Node(node.operator, node.inputs, node.outputs, Rounding.SINGLE))
+
+
+def test_missing_operators_of_a_model_are_listed() -> None:
+    assert missing_operators(nested(network()).graph.main) == {}
+    main = Model.from_bytes(draw("RELU-float32", 0).model).graph.main
+    assert list(missing_operators(main)) == [main.operators[0].label]
+    constant = Model.from_bytes(draw("SHAPE-int32", 0).model).graph.main
+    (reason,) = missing_operators(constant).values()
+    assert "SHAPE" in reason
