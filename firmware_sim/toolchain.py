@@ -157,6 +157,17 @@ def link_error(board: Board, text: str) -> TflnestError:
     return TflnestError(f"the firmware could not be built:\n{text.strip()}")
 
 
+def run_compiler(command: Sequence[str]) -> None:
+    """Run a compiler whose command line is complete.
+
+    Raises:
+        TflnestError: It reports an error; the message has its text.
+    """
+    done = _run(command)
+    if done.returncode:
+        raise TflnestError(f"{command[0]} failed:\n{done.stderr.strip()}")
+
+
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(

@@ -19,7 +19,7 @@ from tflnest.device import Core
 
 #: Output channels that a kernel decodes at a time, fastest first.
 TILES = (16, 8, 4)
-#: Further ones, slow and small, for the smallest arena.
+#: Further ones, slow and small, where memory is short.
 SMALL_TILES = (2, 1)
 
 #: Bytes by which tiles may make the arena larger, and the same for models of dense layers alone: they use every
@@ -87,8 +87,9 @@ def plan_firmware_arena(program: DeviceProgram, core: Core, smallest: bool = Fal
             for call in step.calls
             if call.has_tile
         )
-        allowance = DENSE_ALLOWANCE_BYTES if dense else ALLOWANCE_BYTES
-        tiles = planner.choose(max(activation_bytes + allowance, planner.lowest(TILES)), TILES)
+        limit = activation_bytes + (DENSE_ALLOWANCE_BYTES if dense else ALLOWANCE_BYTES)
+        candidates = TILES if planner.lowest(TILES) <= limit else TILES + SMALL_TILES
+        tiles = planner.choose(max(limit, planner.lowest(candidates)), candidates)
     return planner.arena(tiles, activation_bytes)
 
 

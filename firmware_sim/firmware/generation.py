@@ -1,21 +1,35 @@
-"""Generate firmware from a model: plan it, refuse what does not fit, write the project."""
+"""Generate firmware from a model: plan it, refuse what does not fit, make the project."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from firmware_sim.board import Board
 from firmware_sim.board_port import port_of
-from firmware_sim.firmware.plan import FirmwarePlan, Options, core_of, plan_firmware
+from firmware_sim.firmware.code_size import FlashUse, plan_flash
+from firmware_sim.firmware.memory import Sram, plan_sram
+from firmware_sim.firmware.plan import (
+    FirmwarePlan,
+    Options,
+    Protocol,
+    core_of,
+    plan_firmware,
+    plan_program,
+)
 from firmware_sim.firmware.project import (
     MANIFEST_VERSION,
     Project,
     board_project,
     component_project,
+    write_project,
 )
+from firmware_sim.pager import Placement
+from tflnest.errors import DoesNotFitError
 from tflnest.model import Model
+from tflnest.version import __version__
 
 
 @dataclass(frozen=True)
@@ -24,13 +38,30 @@ class Firmware:
 
     Attributes:
         plan: What was decided.
-        board: What it runs on; None for a component.
+        board: What it was planned for.
+        sram: What will lie in SRAM; None for a component, whose surroundings are unknown.
+        flash: What will lie in flash; None where the core's code was not measured, and for a component.
         project: The files.
     """
 
     plan: FirmwarePlan
-    board: Board | None
+    board: Board
+    sram: Sram | None
+    flash: FlashUse | None
     project: Project
+
+    def write(self, folder: str | Path, force: bool = False) -> None:
+        """Write all files into a folder, as a whole or not at all.
+
+        Raises:
+            UsageError: The folder holds what tflnest did not make, or firmware and `force` is false.
+            TflnestError: The system could not write it; nothing is left behind.
+        """
+        write_project(self.project, folder, force)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a report in JSON."""
+        return {**self.project.manifest, "files": sorted(self.project.files)}
 
 
 def generate(
@@ -51,7 +82,7 @@ def generate(
         title: Name of the model, for the README; None for the name of its file.
 
     Raises:
-        DoesNotFitError: The board's memory is too small.
+        DoesNotFitError: The board's memory is too small; the hint says what would fit.
         UnsupportedError: The device runtime lacks operators; the message names every one of them.
         UsageError: The model has no such level, or the board no port.
         FormatError: The model is corrupt.
@@ -60,9 +91,143 @@ def generate(
     name = title or ("model" if isinstance(model, Model) else Path(model).stem)
     chosen = board if isinstance(board, Board) else Board.load(board)
     wanted = options or Options()
-    plan = plan_firmware(loaded, core_of(chosen), wanted)
-    manifest: dict[str, Any] = {"manifest_version": MANIFEST_VERSION}
     if component:
-        return Firmware(plan, None, component_project(plan, name, manifest, ""))
-    port_of(chosen)
-    return Firmware(plan, chosen, board_project(plan, chosen, name, manifest, ""))
+        wanted = replace(wanted, protocol=Protocol.NONE, marks=False)
+    else:
+        port_of(chosen)
+    plan = plan_firmware(loaded, core_of(chosen), wanted)
+    if component:
+        manifest = _manifest(plan, chosen, None, None)
+        project = component_project(plan, name, manifest, component_memory(plan))
+        return Firmware(plan, chosen, None, None, project)
+    sram, flash = require_fit(plan, chosen)
+    manifest = _manifest(plan, chosen, sram, flash)
+    project = board_project(plan, chosen, name, manifest, board_memory(sram, flash, chosen))
+    return Firmware(plan, chosen, sram, flash, project)
+
+
+def _manifest(plan: FirmwarePlan, board: Board, sram: Sram | None, flash: FlashUse | None) -> dict[str, Any]:
+    options = plan.options
+    return {
+        "manifest_version": MANIFEST_VERSION,
+        "generator": f"tflnest {__version__}",
+        "kind": "component" if sram is None else "firmware",
+        "identity": plan.program.identity.hex(),
+        "board": board.to_dict(),
+        "core": str(plan.core),
+        "levels": list(plan.levels),
+        "pages": str(options.pages),
+        "protocol": str(options.protocol),
+        "optimization": str(options.optimization),
+        "smallest": options.smallest,
+        "arena_bytes": plan.arena.bytes,
+        "activation_bytes": plan.arena.activation_bytes,
+        "tiles": {
+            str(plan.program.steps[position].operator.index): tile
+            for position, tile in sorted(plan.arena.tiles.items())
+        },
+        "sram": None if sram is None else sram.to_dict(),
+        "flash": None if flash is None else flash.to_dict(),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------- fitting
+
+
+def require_fit(plan: FirmwarePlan, board: Board) -> tuple[Sram, FlashUse | None]:
+    """What firmware takes on a board.
+
+    Raises:
+        DoesNotFitError: More than there is; the hint says what would fit.
+    """
+    sram, flash = plan_sram(plan, board), plan_flash(plan, board)
+    if sram.total_bytes > board.sram_bytes:
+        parts = (
+            f"stack {sram.stack_bytes:,} + arena {sram.arena_bytes:,} + pages {sram.slot_bytes:,} + "
+            f"static data {sram.static_bytes:,}"
+        )
+        raise DoesNotFitError(
+            f"{board.name}: the firmware needs {sram.total_bytes:,} bytes of SRAM ({parts}), and there are "
+            f"{board.sram_bytes:,}: short by {sram.total_bytes - board.sram_bytes:,} bytes",
+            _remedy(plan, board),
+            memory="sram",
+            needed_bytes=sram.total_bytes,
+            available_bytes=board.sram_bytes,
+        )
+    if flash is not None and flash.total_bytes > board.flash_bytes:
+        parts = f"code about {flash.code_bytes:,} + model {flash.page_bytes + flash.constant_bytes:,}"
+        raise DoesNotFitError(
+            f"{board.name}: the firmware needs {flash.total_bytes:,} bytes of flash ({parts}), and there are "
+            f"{board.flash_bytes:,}: short by {flash.total_bytes - board.flash_bytes:,} bytes",
+            _remedy(plan, board),
+            memory="flash",
+            needed_bytes=flash.total_bytes,
+            available_bytes=board.flash_bytes,
+        )
+    return sram, flash
+
+
+def fits(plan: FirmwarePlan, board: Board) -> bool:
+    """Whether the memories of a board hold a firmware."""
+    flash = plan_flash(plan, board)
+    return plan_sram(plan, board).total_bytes <= board.sram_bytes and (
+        flash is None or flash.total_bytes <= board.flash_bytes
+    )
+
+
+def _remedy(plan: FirmwarePlan, board: Board) -> str:
+    """What would fit: other options, the first that does."""
+    for options, text in _other_options(plan):
+        if fits(plan_program(plan.program, plan.core, options), board):
+            return f"this would fit: {text}"
+    return "no option makes it fit: choose another board or a smaller model"
+
+
+def _other_options(plan: FirmwarePlan) -> Iterator[tuple[Options, str]]:
+    options = plan.options
+    if not options.smallest:
+        yield replace(options, smallest=True), "--smallest"
+    for pages in (Placement.FLASH, Placement.HOST):
+        if pages is not options.pages:
+            yield replace(options, pages=pages, smallest=True), f"--pages {pages} --smallest"
+    for level in reversed(plan.levels[:-1]):
+        for pages in dict.fromkeys((options.pages, Placement.FLASH, Placement.HOST)):
+            text = f"--level {level} --pages {pages} --smallest"
+            yield replace(options, level=level, pages=pages, smallest=True), text
+
+
+# -------------------------------------------------------------------------------------------------------- README
+
+
+def board_memory(sram: Sram, flash: FlashUse | None, board: Board) -> str:
+    """What firmware takes, for its README."""
+    rows = [
+        "| SRAM | bytes |",
+        "|---|---|",
+        f"| arena: activations and scratch | {sram.arena_bytes:,} |",
+        f"| slots of pages | {sram.slot_bytes:,} |",
+        f"| other variables | {sram.static_bytes:,} |",
+        f"| stacks | {sram.stack_bytes:,} |",
+        f"| all, of {board.sram_bytes:,} | {sram.total_bytes:,} |",
+    ]
+    if flash is not None:
+        rows += [
+            "",
+            "| flash | bytes |",
+            "|---|---|",
+            f"| pages | {flash.page_bytes:,} |",
+            f"| parameters and tables | {flash.constant_bytes:,} |",
+            f"| code, estimated | {flash.code_bytes:,} |",
+            f"| all, of {board.flash_bytes:,} | {flash.total_bytes:,} |",
+        ]
+    return "\n".join(rows)
+
+
+def component_memory(plan: FirmwarePlan) -> str:
+    """What a component takes, for its README."""
+    slots = sum(plan.program.pages[page].size for page in plan.slots)
+    pages = sum(plan.program.pages[page].size for page in plan.flash_pages)
+    return (
+        f"SRAM: an arena of {plan.arena.bytes:,} bytes, {slots:,} bytes for pages from outside, and a few bytes of "
+        f"state. Flash: {pages:,} bytes of pages, besides parameters and code."
+    )

@@ -126,7 +126,15 @@ def plan_firmware(model: Model, core: Core, options: Options) -> FirmwarePlan:
         UnsupportedError: The device runtime lacks operators; the message names every one of them.
         FormatError: The model contradicts itself.
     """
-    program = device_program(model)
+    return plan_program(device_program(model), core, options)
+
+
+def plan_program(program: DeviceProgram, core: Core, options: Options) -> FirmwarePlan:
+    """The same for a model that is bound already.
+
+    Raises:
+        UsageError: The model has no such level.
+    """
     top = level_position(program.levels, options.level)
     return FirmwarePlan(program, options, core, plan_firmware_arena(program, core, options.smallest), top)
 

@@ -286,11 +286,12 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     return manifest
 
 
-def check_folder(folder: str | Path) -> None:
+def check_folder(folder: str | Path, force: bool = False) -> None:
     """Refuse early to write a project to a folder that holds anything else.
 
     Raises:
-        UsageError: It is a file, holds something that tflnest did not make, or its parent does not exist.
+        UsageError: It is a file, holds something that tflnest did not make, or holds a project and `force` is
+            false; or its parent does not exist.
     """
     path = Path(folder)
     if path.exists() and not path.is_dir():
@@ -302,18 +303,22 @@ def check_folder(folder: str | Path) -> None:
             raise UsageError(
                 f"{path}: exists, and holds what tflnest did not make", "choose another folder"
             ) from None
+        if not force:
+            raise UsageError(
+                f"{path}: exists already", "choose another folder, or replace it with --force (force=True)"
+            )
     if not path.absolute().parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist", "create it first")
 
 
-def write_project(project: Project, folder: str | Path) -> None:
-    """Write a project: into a folder beside it first, then renamed. What tflnest made before is replaced.
+def write_project(project: Project, folder: str | Path, force: bool = False) -> None:
+    """Write a project: into a folder beside it first, then renamed.
 
     Raises:
-        UsageError: The folder holds something that tflnest did not make.
+        UsageError: The folder holds something that tflnest did not make, or a project and `force` is false.
         TflnestError: The system could not write it; nothing is left behind.
     """
-    check_folder(folder)
+    check_folder(folder, force)
     target = Path(folder).absolute()
     work: Path | None = None
     try:

@@ -26,6 +26,8 @@ VERBS = {
     "simulate": "simulation",
     "boards": "boards",
     "compare": "comparison",
+    "firmware": "firmware",
+    "size": "sizes",
     "emulate": "emulation",
     "ports": "ports",
     "device": "device",

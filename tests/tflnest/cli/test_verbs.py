@@ -12,6 +12,7 @@ import tflnest
 from converters import rounding
 from converters.recipe import presets
 from firmware_sim.board import Board, list_boards
+from firmware_sim.firmware.generation import generate
 from tests.firmware_sim.monitor import build, require_emulator
 from tests.tflnest.cli.conftest import BOARD
 from tflnest.cli.application import VERBS, cli
@@ -26,6 +27,8 @@ WORKING = {
     "simulate": ["simulate", "{nested}", "--board", BOARD],
     "boards": ["boards"],
     "compare": ["compare", "{int8}", "{nested}", "--limit", "3"],
+    "firmware": ["firmware", "{nested}", "--board", "microbit", "-f", "-o", "{folder}/firmware"],
+    "size": ["size", "{folder}/sized"],
     "emulate": ["emulate", "{firmware}"],
     "ports": ["ports"],
     "device": ["device", "{nested}", "--board", BOARD, "--seconds", "0.1"],
@@ -50,6 +53,9 @@ def arguments(verb, files):
     if verb == "emulate":
         require_emulator()
         shutil.copy(build(Board.load("microbit"), "regions.c").path, files.firmware)
+    if verb == "size":
+        require_emulator()
+        generate(files.nested, "microbit").write(files.folder / "sized", force=True)
     return [word.format(**vars(files)) for word in WORKING[verb]]
 
 
