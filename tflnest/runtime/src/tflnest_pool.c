@@ -74,19 +74,55 @@ static int8_t mean(const tflnest_pool_params *params, int32_t sum, int32_t count
     return (int8_t)tflnest_clamp(rounded, params->activation_min, params->activation_max);
 }
 
+#if defined(TFLNEST_SIMD_MVE)
+/* `mean` of four sums without the clamp. The quotient by the count is a product with its reciprocal, 2^31 / count
+ * rounded up: numerators are below 2^16 and counts at most 2^8, so that the error stays below one. */
+static inline int32x4_t means(int32x4_t sums, int32_t half, uint32x4_t reciprocal)
+{
+    const int32x4_t sign = vshrq_n_s32(sums, 31);
+    const uint32x4_t numerators = vreinterpretq_u32_s32(vaddq_n_s32(vabsq_s32(sums), half));
+    const uint32x4_t quotients = vmulhq_u32(vshlq_n_u32(numerators, 1), reciprocal);
+    return vsubq_s32(veorq_s32(vreinterpretq_s32_u32(quotients), sign), sign);
+}
+#endif
+
+/* As many outputs of a pixel as fill whole vectors; returns how many. */
+static int32_t average_quick(const tflnest_pool_params *params, const tflnest_window *window, int8_t *output)
+{
+    const int32_t count = window->rows * window->columns;
+    int32_t channel = 0;
+    if (count > TFLNEST_MAX_SUMMED) {
+        return 0;
+    }
+#if defined(TFLNEST_SIMD_MVE)
+    const int32_t half = count / 2;
+    const uint32_t divisor = (uint32_t)count;
+    const uint32x4_t reciprocal = vdupq_n_u32(((UINT32_C(1) << 31) + divisor - 1u) / divisor);
+    const int16x8_t low = vdupq_n_s16((int16_t)params->activation_min);
+    const int16x8_t high = vdupq_n_s16((int16_t)params->activation_max);
+    for (; channel + TFLNEST_LANES <= window->channels; channel += TFLNEST_LANES) {
+        const int16x8_t sums = tflnest_sum_vector(window, channel);
+        int16x8_t result = vmovnbq_s32(sums, means(vmovlbq_s16(sums), half, reciprocal));
+        result = vmovntq_s32(result, means(vmovltq_s16(sums), half, reciprocal));
+        vstrbq_s16(output + channel, vminq_s16(vmaxq_s16(result, low), high));
+    }
+#else
+    for (; channel + TFLNEST_LANES <= window->channels; channel += TFLNEST_LANES) {
+        int32_t sums[TFLNEST_LANES];
+        tflnest_sum_lanes(window, channel, sums);
+        for (int32_t i = 0; i < TFLNEST_LANES; i++) {
+            output[channel + i] = mean(params, sums[i], count);
+        }
+    }
+#endif
+    return channel;
+}
+
 static void average_pixel(const tflnest_pool_params *params, const tflnest_window *window, int8_t *output)
 {
     const int32_t channels = window->channels;
     const int32_t count = window->rows * window->columns;
-    int32_t channel = 0;
-    for (; count <= TFLNEST_MAX_SUMMED && channel + TFLNEST_LANES <= channels; channel += TFLNEST_LANES) {
-        int32_t sums[TFLNEST_LANES];
-        tflnest_sum_lanes(window, channel, sums);
-        for (int32_t i = 0; i < TFLNEST_LANES; i++) {
-            output[channel + i] = mean(params, sums[tflnest_lane(i)], count);
-        }
-    }
-    for (; channel < channels; channel++) {
+    for (int32_t channel = average_quick(params, window, output); channel < channels; channel++) {
         const int8_t *row = window->pixels + channel;
         int32_t sum = 0;
         for (int32_t y = 0; y < window->rows; y++) {

@@ -33,11 +33,11 @@ static inline int32_t tflnest_lane(int32_t i)
 #endif
 }
 
-/* Sum up TFLNEST_LANES channels of a window of at most TFLNEST_MAX_SUMMED pixels. */
-static inline void tflnest_sum_lanes(const tflnest_window *window, int32_t first, int32_t *sums)
+#if defined(TFLNEST_SIMD_MVE)
+/* Sums of TFLNEST_LANES channels of a window of at most TFLNEST_MAX_SUMMED pixels. */
+static inline int16x8_t tflnest_sum_vector(const tflnest_window *window, int32_t first)
 {
     const int8_t *row = window->pixels + first;
-#if defined(TFLNEST_SIMD_MVE)
     int16x8_t sum = vdupq_n_s16(0);
     for (int32_t y = 0; y < window->rows; y++) {
         const int8_t *next = row;
@@ -47,9 +47,19 @@ static inline void tflnest_sum_lanes(const tflnest_window *window, int32_t first
         }
         row += window->row_step;
     }
+    return sum;
+}
+#endif
+
+/* Sum up TFLNEST_LANES channels of a window of at most TFLNEST_MAX_SUMMED pixels. */
+static inline void tflnest_sum_lanes(const tflnest_window *window, int32_t first, int32_t *sums)
+{
+#if defined(TFLNEST_SIMD_MVE)
+    const int16x8_t sum = tflnest_sum_vector(window, first);
     vst1q_s32(sums, vmovlbq_s16(sum));
     vst1q_s32(sums + 4, vmovltq_s16(sum));
 #elif defined(TFLNEST_SIMD_DSP)
+    const int8_t *row = window->pixels + first;
     uint32_t even = 0;
     uint32_t odd = 0;
     for (int32_t y = 0; y < window->rows; y++) {
@@ -67,6 +77,7 @@ static inline void tflnest_sum_lanes(const tflnest_window *window, int32_t first
     sums[2] = (int32_t)even >> 16;
     sums[3] = (int32_t)odd >> 16;
 #else
+    const int8_t *row = window->pixels + first;
     int32_t a = 0, b = 0, c = 0, d = 0;
     for (int32_t y = 0; y < window->rows; y++) {
         const int8_t *next = row;
