@@ -47,7 +47,7 @@ def test_limits_can_be_overridden():
     changed = board.with_limits(sram_bytes=32 * KIB)
     assert (changed.sram_bytes, changed.flash_bytes) == (32 * KIB, board.flash_bytes)
     assert board.with_limits(flash_bytes=1000).flash_bytes == 1000
-    with pytest.raises(UsageError, match="do not hold the 1,024 bytes kept for the stack"):
+    with pytest.raises(UsageError, match="do not hold the 1,280 bytes kept for the stack"):
         board.with_limits(sram_bytes=1024)
     with pytest.raises(UsageError, match="flash_bytes is 0"):
         board.with_limits(flash_bytes=0)
@@ -98,10 +98,10 @@ def test_a_profile_of_the_user(profile):
         ("element = 220.0", "element = nan", "element is nan"),
         ("element = 220.0", "element = inf", "element is inf"),
         ("title", 'name = "x"\ntitle', "the name of a board is that of its file"),
-        ("stack_bytes = 1_024", "stack_bytes = 16_384", "do not hold"),
+        ("stack_bytes = 1_280", "stack_bytes = 16_384", "do not hold"),
         ("ring_bytes = 128", "ring_bytes = 100", "ring_bytes is 100, expected a power of two"),
         (
-            "thread_stack_bytes = 672",
+            "thread_stack_bytes = 832",
             "thread_stack_bytes = 60",
             "thread_stack_bytes is 60, expected a multiple",
         ),
