@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.correction import corrected_bias, fitted_scales, mean_accumulator
+from converters.engine import prepare
 from converters.parameters import LevelParameters, Parameters, source_parameters
 from converters.patches import PatchSampler
 from converters.planning import PlannedFilter, RoundedFilter, round_filter, source_bias
@@ -31,7 +32,6 @@ from converters.streams import (
     same_inputs,
 )
 from tflnest.graph import Graph, Operator, Subgraph, Tensor
-from tflnest.kernels import prepare
 from tflnest.progress import Progress, silent
 
 #: The rounding method of filters that no data reaches.

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.engine import prepare
 from converters.fitting import WITHOUT_DATA, FittedLevels, fit_levels
 from converters.layer_errors import measure_layer_errors
 from converters.planning import PlannedFilter
@@ -24,7 +25,6 @@ from converters.rounding import needs_data
 from converters.sensitivity import loss_tensor, output_loss
 from converters.streams import Stream, drop_finished, evaluate, last_uses, level_node, same_inputs
 from tflnest.graph import Graph, Subgraph
-from tflnest.kernels import prepare
 from tflnest.progress import Progress, silent
 
 #: One array per input of a graph, samples first.

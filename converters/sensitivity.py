@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.correction import corrected_bias, mean_accumulator
+from converters.engine import prepare
 from converters.planning import PlannedFilter, source_bias
 from converters.streams import Stream, check_runnable, evaluate, level_node
 from tflnest.graph import Operator, Subgraph, Tensor
-from tflnest.kernels import Kernel, prepare
+from tflnest.kernels import Kernel
 from tflnest.nested import CHANNEL_AXIS
 from tflnest.nesting import MASTER_BITS, Nesting
 from tflnest.progress import Progress, silent

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.engine import prepare
 from tflnest.errors import UnsupportedError
 from tflnest.execution import check_dataflow, check_sizes
 from tflnest.graph import Operator, Quantization, Subgraph, Tensor
-from tflnest.kernels import Kernel, Node, prepare
+from tflnest.kernels import Kernel, Node
 
 #: Activations by tensor index, samples first.
 Stream = dict[int, NDArray[Any]]
