@@ -2,6 +2,7 @@
 
 #include "tflnest_decode.h"
 #include "tflnest_depthwise_dsp.h"
+#include "tflnest_depthwise_mve.h"
 
 #if TFLNEST_VARIANT != TFLNEST_VARIANT_X86
 
@@ -82,21 +83,39 @@ static void run_windows(const tflnest_depthwise *work, const tflnest_windows *wi
     }
 }
 
+#if TFLNEST_VARIANT == TFLNEST_VARIANT_DSP || TFLNEST_VARIANT == TFLNEST_VARIANT_MVE
+
 #if TFLNEST_VARIANT == TFLNEST_VARIANT_DSP
+#define GROUP_CHANNELS 4u
+#define PACKED_TAPS tflnest_depthwise_dsp_taps
+#define PACKED_FITS tflnest_depthwise_dsp_fits
+#define PACKED_DECODE tflnest_depthwise_dsp_decode
+#define PACKED_RUN tflnest_depthwise_dsp_run
+typedef int16_t packed_weight;
+#else
+#define GROUP_CHANNELS TFLNEST_DEPTHWISE_MVE_CHANNELS
+#define PACKED_TAPS tflnest_depthwise_mve_taps
+#define PACKED_FITS(tile) ((tile)->channels % GROUP_CHANNELS == 0)
+#define PACKED_DECODE tflnest_depthwise_mve_decode
+#define PACKED_RUN tflnest_depthwise_mve_run
+typedef int8_t packed_weight;
+#endif
 
 uint32_t tflnest_depthwise_entries(uint32_t taps)
 {
-    return tflnest_depthwise_dsp_taps(taps);
+    return PACKED_TAPS(taps);
 }
 
 uint32_t tflnest_depthwise_room(uint32_t channels, uint32_t taps)
 {
-    return (channels + 3u) / 4u * 4u * tflnest_depthwise_dsp_taps(taps) * (uint32_t)sizeof(int16_t);
+    const uint32_t whole = (channels + GROUP_CHANNELS - 1u) / GROUP_CHANNELS * GROUP_CHANNELS;
+    return whole * PACKED_TAPS(taps) * (uint32_t)sizeof(packed_weight);
 }
 
+/* Whole groups of channels first; the rest is a tile of its own, without packed weights. */
 uint32_t tflnest_depthwise_tile(uint32_t channels)
 {
-    return channels > 4 ? channels & ~3u : channels;
+    return channels > GROUP_CHANNELS ? channels / GROUP_CHANNELS * GROUP_CHANNELS : channels;
 }
 
 void tflnest_depthwise_decode(tflnest_depthwise *work, const tflnest_filter *filter, uint32_t first,
@@ -104,8 +123,8 @@ void tflnest_depthwise_decode(tflnest_depthwise *work, const tflnest_filter *fil
 {
     tflnest_tile_set_channels(&work->tile, filter, first, channels);
     work->weights = NULL;
-    if (tflnest_depthwise_dsp_fits(&work->tile)) {
-        tflnest_depthwise_dsp_decode(work, filter, first);
+    if (PACKED_FITS(&work->tile)) {
+        PACKED_DECODE(work, filter, first);
     } else {
         decode_flat(work, filter, first);
         correct_biases(work);
@@ -115,7 +134,7 @@ void tflnest_depthwise_decode(tflnest_depthwise *work, const tflnest_filter *fil
 void tflnest_depthwise_run(const tflnest_depthwise *work, const tflnest_windows *windows)
 {
     if (work->weights == NULL) {
-        tflnest_depthwise_dsp_run(work, windows);
+        PACKED_RUN(work, windows);
     } else {
         run_windows(work, windows);
     }

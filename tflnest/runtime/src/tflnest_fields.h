@@ -18,6 +18,18 @@ static inline int tflnest_field_is(const tflnest_field *field, uint32_t bits, ui
     return field->bits == bits && field->shift == shift;
 }
 
+/* Exchange bits between words: of each unit, `high` keeps its upper bits and takes the upper ones of `low`, `low`
+ * gets the lower ones of both. A unit has twice as many bits as `shift`, and `mask` covers its lower ones. */
+#define TFLNEST_INTERLEAVE(high, low, shift, mask)                     \
+    do {                                                               \
+        const uint32_t moved = ((high) ^ ((low) >> (shift))) & (mask); \
+        (high) ^= moved;                                               \
+        (low) ^= moved << (shift);                                     \
+    } while (0)
+
+#define TFLNEST_NIBBLES UINT32_C(0x0F0F0F0F)
+#define TFLNEST_PAIRS UINT32_C(0x33333333)
+
 /* The list of a filter's fields; one of those listed only where the offset takes 128 off. */
 static inline tflnest_field_list tflnest_fields_of(const tflnest_filter *filter)
 {

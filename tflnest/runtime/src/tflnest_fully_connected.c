@@ -2,6 +2,7 @@
 
 #include "tflnest_decode.h"
 #include "tflnest_fully_connected_dsp.h"
+#include "tflnest_fully_connected_mve.h"
 #include "tflnest_geometry.h"
 #include "tflnest_tile.h"
 
@@ -21,24 +22,16 @@ tflnest_status tflnest_fully_connected_check(const tflnest_fully_connected_param
     return tflnest_filter_check(filter, (uint32_t)params->outputs);
 }
 
+/* Whether rows are decoded as they are multiplied, without a tile. */
 #if TFLNEST_VARIANT == TFLNEST_VARIANT_DSP
-
-uint32_t tflnest_fully_connected_get_buffer_size(const tflnest_fully_connected_params *params)
-{
-    return tflnest_fully_connected_dsp_bytes(params);
-}
-
-void tflnest_fully_connected_s8(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
-                                const int8_t *input, int8_t *output, void *scratch)
-{
-    for (int32_t i = 0; i < params->batches; i++) {
-        tflnest_fully_connected_dsp_run(params, filter, input, output, scratch);
-        input += params->inputs;
-        output += params->outputs;
-    }
-}
-
-#else
+#define IS_DIRECT(params) 1
+#define DIRECT_BYTES tflnest_fully_connected_dsp_bytes
+#define DIRECT_RUN tflnest_fully_connected_dsp_run
+#elif TFLNEST_VARIANT == TFLNEST_VARIANT_MVE
+#define IS_DIRECT(params) 1
+#define DIRECT_BYTES tflnest_fully_connected_mve_bytes
+#define DIRECT_RUN tflnest_fully_connected_mve_run
+#endif
 
 /* Rows of weights per tile. */
 static uint32_t tile_rows(const tflnest_fully_connected_params *params)
@@ -49,7 +42,13 @@ static uint32_t tile_rows(const tflnest_fully_connected_params *params)
 uint32_t tflnest_fully_connected_get_buffer_size(const tflnest_fully_connected_params *params)
 {
     const uint32_t inputs = (uint32_t)params->inputs;
-    return tflnest_tile_bytes(tile_rows(params), inputs) + (TFLNEST_INPUT_IS_BLOCK(inputs) ? 0 : tflnest_block_bytes(inputs));
+#ifdef IS_DIRECT
+    if (IS_DIRECT(params)) {
+        return DIRECT_BYTES(params);
+    }
+#endif
+    return tflnest_tile_bytes(tile_rows(params), inputs) +
+           (TFLNEST_INPUT_IS_BLOCK(inputs) ? 0 : tflnest_block_bytes(inputs));
 }
 
 static void run_rows(const tflnest_tile *tile, const tflnest_fully_connected_params *params, const int8_t *input,
@@ -68,8 +67,8 @@ static void run_rows(const tflnest_tile *tile, const tflnest_fully_connected_par
     }
 }
 
-void tflnest_fully_connected_s8(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
-                                const int8_t *input, int8_t *output, void *scratch)
+static void run_tiles(const tflnest_fully_connected_params *params, const tflnest_filter *filter, const int8_t *input,
+                      int8_t *output, void *scratch)
 {
     const uint32_t rows = tile_rows(params), outputs = (uint32_t)params->outputs;
     tflnest_tile tile = tflnest_tile_place(scratch, rows, (uint32_t)params->inputs, &params->requantization);
@@ -80,4 +79,18 @@ void tflnest_fully_connected_s8(const tflnest_fully_connected_params *params, co
     }
 }
 
+void tflnest_fully_connected_s8(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
+                                const int8_t *input, int8_t *output, void *scratch)
+{
+#ifdef IS_DIRECT
+    if (IS_DIRECT(params)) {
+        for (int32_t i = 0; i < params->batches; i++) {
+            DIRECT_RUN(params, filter, input, output, scratch);
+            input += params->inputs;
+            output += params->outputs;
+        }
+        return;
+    }
 #endif
+    run_tiles(params, filter, input, output, scratch);
+}

@@ -147,18 +147,6 @@ static void widen_run(uint32_t *to, const int8_t *from, uint32_t count, uint32_t
 
 /* ----------------------------------------------------------------------------------------------- decoding */
 
-/* Exchange bits between words: `high` keeps its upper bits of each unit and takes the upper ones of `low`, shifted
- * down, `low` gets the lower ones of both. */
-#define INTERLEAVE(high, low, shift, mask)                  \
-    do {                                                    \
-        const uint32_t moved = ((high) ^ ((low) >> (shift))) & (mask); \
-        (high) ^= moved;                                    \
-        (low) ^= moved << (shift);                          \
-    } while (0)
-
-#define NIBBLES UINT32_C(0x0F0F0F0F)
-#define PAIRS UINT32_C(0x33333333)
-
 /* Decode whole groups of weights into one row of a pair of channels. */
 static inline void decode_groups(tflnest_field_list list, const tflnest_filter *filter, uint32_t group, uint32_t count,
                                  uint32_t *row)
@@ -186,10 +174,10 @@ static inline void decode_groups(tflnest_field_list list, const tflnest_filter *
             } else {
                 low_b = (filter->offset & 3u) * UINT32_C(0x55555555);
             }
-            INTERLEAVE(low_a, low_b, 2, PAIRS);
+            TFLNEST_INTERLEAVE(low_a, low_b, 2, TFLNEST_PAIRS);
         }
-        INTERLEAVE(a, low_a, 4, NIBBLES);
-        INTERLEAVE(b, low_b, 4, NIBBLES);
+        TFLNEST_INTERLEAVE(a, low_a, 4, TFLNEST_NIBBLES);
+        TFLNEST_INTERLEAVE(b, low_b, 4, TFLNEST_NIBBLES);
         row = widen(row, a);
         row = widen(row, low_a);
         row = widen(row, b);
