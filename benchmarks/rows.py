@@ -105,7 +105,7 @@ OTHERS = {
     "widths-uniform-data": Row(
         "uniform widths, data", CHAINS, {"recipe": variant("default", base_widths=BaseWidths.UNIFORM)}
     ),
-    "widths-data": Row("widths by data", CHAINS),
+    "widths-data": Row("widths by data", CHAINS, {"keep": "full-bit"}),
     "nearest": Row("nearest, compensated", PAIRS, {"recipe": "compensated"}, uses_data=False),
     "squant-alone": Row("dedicated, SQuant, int8 grid", ALONE, {"recipe": "nestquant"}, uses_data=False),
     "hierarchical": Row(

@@ -19,7 +19,7 @@ from converters.nest import drop_names, nest
 from converters.parameters import source_parameters
 from converters.planning import PlannedFilter, RoundedFilter, plan_nesting, round_filters
 from converters.quantization import QuantizationResult, quantize
-from converters.recipe import Bias, Keep, Recipe, load_recipe
+from converters.recipe import DEFAULT_PRESET, Bias, Keep, Recipe, load_recipe
 from converters.report import FilterReport, report_filters
 from converters.sources import Source, load_source
 from converters.synthetic import synthetic_samples, varied_samples
@@ -136,7 +136,8 @@ def convert(
         base_bytes: The same budget in bytes of all filters; not together with `base_bits`.
         keep: "full-bit": the top level stays the int8 source, bit for bit (truncation). "base": the codes of all
             levels are chosen together for the lowest one's sake (joint rounding, scales per level), which takes
-            calibration data. None leaves it to the recipe; not together with `rounding`.
+            calibration data. None leaves it to the recipe; with the default preset "base" where the chain starts below
+            4 bits and there are calibration data, else "full-bit". Not together with `rounding`.
         calibration: Samples, or a `.npz` (key `x`) or `.npy` with them. Needed by float sources; for int8
             sources it improves the part-bit levels.
         recipe: Recipe, preset name or path of a TOML file; None for the default preset.
@@ -155,7 +156,10 @@ def convert(
     if seed < 0:
         raise UsageError(f"the seed is {seed}, 0 or more was expected")
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    chosen = chosen.with_options(levels, scheme, rounding, base_bits, base_bytes, keep)
+    chosen = safe = chosen.with_options(levels, scheme, rounding, base_bits, base_bytes, keep)
+    open_choice = recipe in (None, DEFAULT_PRESET) and rounding is None and keep is None
+    if open_choice and chosen.best_keep(calibration is not None) is Keep.BASE:
+        chosen = chosen.with_options(keep=Keep.BASE)
     if output is not None and not dry_run:
         check_writable(output, force)
     data = load_dataset(calibration) if isinstance(calibration, str | Path) else calibration
@@ -169,7 +173,12 @@ def convert(
     model_inputs = loaded.model.graph.main.input_tensors()
     if data is not None and len(model_inputs) == 1:
         notes += check_calibration(data, model_inputs[0])
-    result = _nest(loaded, int8, chosen, data, targets, seed, notes, progress)
+    try:
+        result = _nest(loaded, int8, chosen, data, targets, seed, list(notes), progress)
+    except UnsupportedError:
+        if chosen is safe:
+            raise
+        result = _nest(loaded, int8, safe, data, targets, seed, notes, progress)
     if output is None or dry_run:
         return result
     result.model.save(output, force)

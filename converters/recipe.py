@@ -46,6 +46,10 @@ BUDGETS = ("base_bits", "base_bytes")
 MIXED_UP_TO = 4
 
 
+#: Chains that start lower are rounded jointly by default: truncation loses several points there.
+TRUNCATED_FROM = 4
+
+
 class Bias(StrEnum):
     """Where the biases of part-bit levels come from."""
 
@@ -263,6 +267,18 @@ class Recipe:
         if levels is not None:
             changed = replace(changed, levels=check_levels(levels))
         return changed if keep is None else changed._keeping(keep, rounding)
+
+    def best_keep(self, has_data: bool) -> Keep:
+        """What to hold on to where nobody says.
+
+        The full-bit level, while a base of truncated codes is accurate: from `TRUNCATED_FROM` bits up, and without
+        data, which joint rounding needs.
+
+        Args:
+            has_data: Whether there are calibration data.
+        """
+        low = self.scheme is Scheme.BUCKET and self.levels[0] < TRUNCATED_FROM
+        return Keep.BASE if low and has_data else Keep.FULL_BIT
 
     def _keeping(self, keep: Keep | str, rounding: str | None) -> Recipe:
         """The settings that stand behind `keep`."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from converters import conversion
 from converters.conversion import convert
 from converters.recipe import parse_recipe
 from tests.models import network, operators_of
@@ -15,7 +16,7 @@ from tests.tflnest.cli.conftest import float_network, two_input_network, wide_ne
 from tests.tflnest.test_runner import two_outputs
 from tflnest.comparison import compare
 from tflnest.dataset import Dataset
-from tflnest.errors import FormatError, UsageError
+from tflnest.errors import FormatError, UnsupportedError, UsageError
 from tflnest.evaluation import evaluate
 from tflnest.interpreter import Interpreter
 from tflnest.materialization import materialize
@@ -79,6 +80,33 @@ def test_more_bits_are_closer_to_the_source(source, samples):
     result = convert(source, levels=(3, 5, 8), recipe="uniform", calibration=samples)
     differences = [row.mean_difference for row in evaluate(result.model, samples).levels]
     assert differences[0] > differences[1] > differences[2] == 0
+
+
+def test_chains_below_four_bits_are_rounded_jointly_by_default(source, samples):
+    def rounding(**options):
+        return convert(source, **options).recipe.rounding
+
+    assert rounding(levels=(3, 5, 8), calibration=samples) == "joint"
+    assert rounding(levels=(3, 5, 8), calibration=samples, recipe="default") == "joint"
+    assert rounding(levels=(3, 5, 8)) == "truncate"
+    assert rounding(levels=(4, 6, 8), calibration=samples) == "truncate"
+    assert rounding(levels=(3, 5, 8), calibration=samples, keep="full-bit") == "truncate"
+    assert rounding(levels=(3, 5, 8), calibration=samples, rounding="truncate") == "truncate"
+    assert rounding(levels=(3, 5, 8), calibration=samples, recipe="uniform") == "truncate"
+
+
+def test_what_can_not_be_run_is_truncated_by_default(source, samples, monkeypatch):
+    """Joint rounding has to run the model; unless somebody asked for it, truncation takes its place."""
+
+    def refuse(*arguments, **keywords):
+        raise UnsupportedError("operator 1 can't be run")
+
+    monkeypatch.setattr(conversion, "fit_guarded", refuse)
+    result = convert(source, levels=(3, 5, 8), calibration=samples)
+    assert result.recipe.rounding == "truncate"
+    assert "biases are the source's, not corrected: operator 1 can't be run" in result.notes
+    with pytest.raises(UnsupportedError, match="operator 1"):
+        convert(source, levels=(3, 5, 8), calibration=samples, keep="base")
 
 
 def test_the_same_input_gives_the_same_bytes(source, samples):

@@ -249,6 +249,19 @@ def test_keep_stands_for_a_rounding_and_its_scales() -> None:
     assert parse_recipe(base.to_toml()) == base
 
 
+@pytest.mark.parametrize(
+    ("levels", "scheme", "has_data", "keep"),
+    [
+        ((4, 6, 8), "bucket", True, "full-bit"),
+        ((3, 5, 8), "bucket", True, "base"),
+        ((2, 8), "bucket", False, "full-bit"),
+        ((3, 8), "compensated", True, "full-bit"),
+    ],
+)
+def test_what_is_kept_where_nobody_says(levels, scheme, has_data, keep) -> None:
+    assert Recipe(levels=levels, scheme=Scheme(scheme)).best_keep(has_data) == keep
+
+
 def test_keep_and_rounding_contradict_each_other() -> None:
     with pytest.raises(UsageError, match="keep and rounding are both given"):
         load_recipe("default").with_options(keep="base", rounding="truncate")

@@ -53,7 +53,7 @@ WORST = 10
     "--keep",
     type=click.Choice([str(item) for item in Keep]),
     help="full-bit: the top level is the int8 source. base: all levels rounded together, for the lowest one. "
-    "[default: the recipe's, full-bit]",
+    "[default: the recipe's; without one, base for chains below 4 bits with calibration data, else full-bit]",
 )
 @click.option(
     "--base-bits",
@@ -100,7 +100,7 @@ def command(source: str, output: str | None, verbose: bool, **options: Any) -> N
 
     SOURCE is a Keras model (.keras, .h5), a SavedModel folder, a float .tflite or an int8 .tflite. Float models
     become full-integer int8 first, which takes calibration data. The full-bit weights are those of the int8
-    model, bit for bit, unless the rounding is hierarchical.
+    model, bit for bit, unless the rounding is joint (--keep base) or hierarchical.
 
     \b
     Examples:
