@@ -88,8 +88,9 @@ _LAYOUTS = {
         block_bytes=lambda products: BLOCK_PIXELS * _up(products, 16),
         reads_in_place=lambda depth: depth % 16 == 0,
         needs_whole=lambda depth: False,
-        table_entries=lambda taps: taps,
-        depthwise_bytes=lambda channels, taps: _up(channels * taps, 8),
+        table_entries=lambda taps: _up(taps, 3),
+        depthwise_bytes=lambda channels, taps: _up(channels, 8) * _up(taps, 3),
+        fully_connected_bytes=lambda params: 0 if params.inputs % 64 else params.inputs,
     ),
 }
 
