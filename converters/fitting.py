@@ -74,8 +74,9 @@ def fit_levels(
         inputs: One array per graph input, (samples, ...), of the input's dtype.
         scale: Where the scales of the levels come from.
         seed: For what is drawn at random.
-        targets: Weights that data-driven rounding is to come close to, by name of the filter, in steps of the
-            int8 ones; a filter that is not named has its int8 weights as target.
+        targets: Weights that rounding is to come close to, by name of the filter, in steps of the int8 ones; a
+            filter that is not named has its int8 weights as target. Truncation and the peers' methods go by the
+            int8 weights alone.
         sequential: Whether codes are chosen on the inputs that each level has after what earlier operators did
             to them; otherwise on the source's. Biases and scales always go by the inputs of the level.
         progress: Told of every operator.
@@ -92,12 +93,12 @@ def fit_levels(
     for plan in planned:
         if plan.nesting is None:
             continue
-        if not needs_data(plan.rounding):
-            walk.add(round_filter(plan, seed))
-        elif plan.subgraph == graph.main.index:
+        if needs_data(plan.rounding) and plan.subgraph == graph.main.index:
             walk.add(plan)
         else:
-            walk.add(round_filter(plan, seed, method=WITHOUT_DATA))
+            method = WITHOUT_DATA if needs_data(plan.rounding) else None
+            target = (targets or {}).get(plan.tensor.name)
+            walk.add(round_filter(plan, seed, target=target, method=method))
     return walk.run(graph, inputs, progress)
 
 

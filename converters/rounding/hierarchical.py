@@ -21,7 +21,8 @@ def hierarchical(problem: Problem) -> list[NDArray[np.int8]]:
     Needs no data, and at exactly n bits per weight comes close to what SQuant reaches for each level alone.
     The full-bit codes change: a weight that was moved across the edge of a bucket ends at that edge.
     """
-    weights = by_kernel(problem.weights, problem.channel_axis).astype(np.float64)
+    target = problem.weights if problem.target is None else problem.target
+    weights = by_kernel(target, problem.channel_axis).astype(np.float64)
     return [
         as_filter(codes, problem.weights.shape, problem.channel_axis)
         for codes in nested_codes(weights, problem.nesting, REACH)

@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from converters.conversion import convert
+from converters.conversion import convert, float_steps
 from converters.correction import RATIO_LIMITS, fitted_scales
 from converters.fitting import fit_levels, fit_parameters
 from converters.nest import nest
 from converters.patches import PatchSampler
 from converters.planning import plan_nesting, round_filters
+from converters.quantization import quantize
 from converters.recipe import Bias, Recipe, Scale, parse_recipe
+from converters.sources import load_source
 from tests.converters.test_correction import one_layer
 from tests.models import NetworkBuilder, everything, network, operators_of, random_inputs
 from tests.tflnest.cli.conftest import float_network
@@ -168,14 +170,33 @@ def test_convert_rounds_jointly_from_data(tmp_path):
         convert(path, rounding="joint")
 
 
-def test_float_sources_round_from_their_float_weights(tmp_path):
-    path = tmp_path / "float.tflite"
+@pytest.mark.parametrize("rounding", ["joint", "hierarchical", "truncate"])
+def test_float_sources_round_from_their_float_weights(tmp_path, rounding):
+    """Full-bit codes differ from those of the int8 model made of them, towards the float weights."""
+    path, int8 = tmp_path / "float.tflite", tmp_path / "int8.tflite"
     path.write_bytes(float_network())
     x = np.random.default_rng(3).uniform(-1, 1, (64, 8, 8, 3)).astype(np.float32)
-    result = convert(
-        path, levels=(4, 8), calibration=Dataset(x, name="x"), recipe="uniform", rounding="joint"
+    options = {
+        "levels": (4, 8),
+        "recipe": "uniform",
+        "rounding": rounding,
+        "calibration": Dataset(x, name="x"),
+    }
+    result = convert(path, **options)
+    result.int8.save(int8)
+    again = convert(int8, **options)
+    own, other = (
+        {item.name: item.data for item in materialize(model, 8).graph.main.tensors if item.is_constant}
+        for model in (result.model, again.model)
     )
-    assert result.nested > 0
+    steps = float_steps(quantize(load_source(path).model, options["calibration"]))
+    assert len(steps) == result.nested == 2
+    for name, target in steps.items():
+        if rounding == "truncate":
+            np.testing.assert_array_equal(own[name], other[name])
+        else:
+            move, wanted = (values - other[name].astype(float) for values in (own[name], target))
+            assert np.sum(move * wanted) > 0.1 * np.sum(move**2) > 0
 
 
 def test_recipes_say_where_scales_come_from():

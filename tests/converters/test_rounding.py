@@ -85,6 +85,21 @@ def test_nearest_is_the_nearest_code_there_is(weights, chain):
         np.testing.assert_array_equal(np.abs(weights.astype(int) - code.astype(int) * step), best)
 
 
+def test_hierarchical_codes_follow_a_target():
+    """At 8 bits flips move a weight by less than a step; the sum over a filter follows the target's."""
+    generator = np.random.default_rng(2)
+    target = np.clip(generator.normal(0, 30, (8, 3, 3, 16)), -120, 120)
+    weights = np.rint(target).astype(np.int8)
+    nesting = Nesting((4, 8))
+    plain, followed = (
+        round_codes("hierarchical", Problem(weights, nesting, target=aim))[-1].astype(float)
+        for aim in (None, target)
+    )
+    sums = [np.abs((codes - target).sum(axis=(1, 2, 3))).mean() for codes in (plain, followed)]
+    assert sums[1] < sums[0]
+    assert np.mean((followed - target) ** 2) < 1.1 * np.mean((plain - target) ** 2)
+
+
 def test_a_new_method_plugs_in(monkeypatch):
     entries = dict(rounding.registry._METHODS)
     monkeypatch.setattr(rounding.registry, "_METHODS", entries)
