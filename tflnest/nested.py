@@ -62,10 +62,13 @@ FILTER_RANK = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "FULLY_CONNECTED": 2}
 _OWN_OPTIONS = ("filter_shape", "levels", "model_levels", "requantization", "scheme", "version")
 
 #: Range of each option of a stock operator that is a number; the schema's integers have 32 bits.
-_OPTION_RANGES = {"depth_multiplier": (0, (1 << 31) - 1), "keep_num_dims": (0, 1)}
-_POSITIVE = (1, (1 << 31) - 1)
+OPTION_RANGES = {"depth_multiplier": (0, (1 << 31) - 1), "keep_num_dims": (0, 1)}
 
-_OPTION_ENUMS = {"padding": "Padding", "fused_activation_function": "ActivationFunctionType"}
+#: Range of all others that are numbers.
+POSITIVE = (1, (1 << 31) - 1)
+
+#: Schema enum of each option that is given by name.
+OPTION_ENUMS = {"padding": "Padding", "fused_activation_function": "ActivationFunctionType"}
 
 #: Reads a constant tensor of the subgraph; `PagedConstants.read` on a board, the file's data otherwise.
 ReadTensor = Callable[[Tensor], NDArray[Any]]
@@ -323,7 +326,7 @@ def encode_options(
     for name, default in STOCK_OPTIONS[stock].items():
         value = options.get(name, default)
         if value != default:
-            values[name] = enum_value(_OPTION_ENUMS[name], value) if name in _OPTION_ENUMS else int(value)
+            values[name] = enum_value(OPTION_ENUMS[name], value) if name in OPTION_ENUMS else int(value)
     builder = flexbuffers.Builder()
     with builder.Map():
         for name in sorted(values):
@@ -338,8 +341,8 @@ def unusable_option(stock: str, version: int, options: Mapping[str, Any]) -> str
     """What a nested operator can't hold of a stock operator, in words; None where it can hold everything."""
     for name, default in {**STOCK_OPTIONS[stock], "version": 1}.items():
         value = version if name == "version" else options.get(name, default)
-        low, high = _OPTION_RANGES.get(name, _POSITIVE)
-        known = isinstance(value, str) if name in _OPTION_ENUMS else low <= value <= high
+        low, high = OPTION_RANGES.get(name, POSITIVE)
+        known = isinstance(value, str) if name in OPTION_ENUMS else low <= value <= high
         if not known:
             return f"{name} {value} makes no sense"
     return None
@@ -477,11 +480,11 @@ def _parse_nesting(options: _Options, where: str) -> Nesting:
 def _parse_stock_options(stock: str, options: _Options, where: str) -> dict[str, Any]:
     parsed: dict[str, Any] = {}
     for name, default in STOCK_OPTIONS[stock].items():
-        if name not in _OPTION_ENUMS:
+        if name not in OPTION_ENUMS:
             parsed[name] = _in_range(name, options.integer(name, default), where)
             continue
-        names = enum_names(_OPTION_ENUMS[name])
-        value = options.integer(name, enum_value(_OPTION_ENUMS[name], default))
+        names = enum_names(OPTION_ENUMS[name])
+        value = options.integer(name, enum_value(OPTION_ENUMS[name], default))
         if value not in names:
             raise FormatError(f"{where}: {name} {value} is unknown")
         parsed[name] = names[value]
@@ -489,7 +492,7 @@ def _parse_stock_options(stock: str, options: _Options, where: str) -> dict[str,
 
 
 def _in_range(name: str, value: int, where: str) -> int:
-    low, high = _OPTION_RANGES.get(name, _POSITIVE)
+    low, high = OPTION_RANGES.get(name, POSITIVE)
     if not low <= value <= high:
         raise FormatError(f"{where}: {name} {value} is not within {low}..{high}")
     return value

@@ -21,6 +21,11 @@ _INCLUDE_LINE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 HOST_SUFFIX = "_x86"
 
 
+def included_headers(path: Path) -> list[str]:
+    """The headers that a C file includes in quotation marks."""
+    return _INCLUDE_LINE.findall(path.read_text(encoding="utf-8"))
+
+
 def needed_files(headers: Iterable[str], host: bool = False) -> tuple[Path, ...]:
     """The files of the runtime that implement some headers, those files' own headers included.
 
@@ -53,5 +58,5 @@ def needed_files(headers: Iterable[str], host: bool = False) -> tuple[Path, ...]
         for path in (header, *implementations):
             if path.is_file():
                 found.add(path)
-                waiting.extend(_INCLUDE_LINE.findall(path.read_text(encoding="utf-8")))
+                waiting.extend(included_headers(path))
     return tuple(sorted(found, key=lambda path: path.name))

@@ -81,14 +81,22 @@ class Unit:
         return digest.hexdigest()[:32]
 
 
-def shared_library(unit: Unit, compiler: Compiler, flags: Sequence[str] = FLAGS) -> Path:
+def shared_library(
+    unit: Unit, compiler: Compiler, flags: Sequence[str] = FLAGS, prefix: str = "native"
+) -> Path:
     """The compiled library, from the cache or new.
+
+    Args:
+        unit: What it is made of.
+        compiler: Makes it.
+        flags: Of the compiler.
+        prefix: Its file name starts with this.
 
     Raises:
         TflnestError: The compiler fails, or nothing can be written.
     """
     named = "\0".join([unit.key(), *compiler.command, compiler.version, *flags, _processor()])
-    name = f"native-{hashlib.sha256(named.encode()).hexdigest()[:24]}.so"
+    name = f"{prefix}-{hashlib.sha256(named.encode()).hexdigest()[:24]}.so"
     folder = cache_folder()
     library = folder / name
     if not library.is_file():
