@@ -2,11 +2,34 @@
 
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = {}
 exec((ROOT / "tflnest" / "version.py").read_text(encoding="utf-8"), VERSION)
+
+
+def native_runtime() -> Extension:
+    """The device's C kernels for this machine's family, for the native engine where there is no compiler later.
+
+    The install goes on where it cannot be built. It is no Python module: ctypes loads it.
+    """
+    tools = {"__file__": str(ROOT / "tflnest" / "device" / "sources.py"), "__name__": "sources"}
+    exec(Path(tools["__file__"]).read_text(encoding="utf-8"), tools)
+    dispatch = "tflnest/native/dispatch.c"
+    text = (ROOT / dispatch).read_text(encoding="ascii")
+    files = tools["needed_files"](tools["included"](text), host=True)
+    sources = [path.relative_to(ROOT).as_posix() for path in files if path.suffix == ".c"]
+    return Extension(
+        "tflnest.native._runtime",
+        [dispatch, *sources],
+        depends=[str(path) for path in files],
+        include_dirs=["tflnest/runtime/include", "tflnest/runtime/src"],
+        define_macros=[("TFLNEST_KEY", f'"{tools["content_key"](text, files)}"')],
+        extra_compile_args=["-std=c99", "-O3"],
+        optional=True,
+    )
+
 
 KERAS = ["tensorflow>=2.16"]
 SERIAL = ["pyserial>=3.5", "cobs>=1.2"]
@@ -37,7 +60,13 @@ setup(
         include=["tflnest", "tflnest.*", "converters", "converters.*", "firmware_sim", "firmware_sim.*"]
     ),
     package_data={
-        "tflnest": ["py.typed", "runtime/include/tflnest/*.h", "runtime/src/*.c", "runtime/src/*.h"],
+        "tflnest": [
+            "py.typed",
+            "runtime/include/tflnest/*.h",
+            "runtime/src/*.c",
+            "runtime/src/*.h",
+            "native/dispatch.c",
+        ],
         "converters": ["py.typed", "presets/*.toml"],
         "firmware_sim": [
             "py.typed",
@@ -48,6 +77,7 @@ setup(
             "firmware/templates/*",
         ],
     },
+    ext_modules=[native_runtime()],
     install_requires=[
         "numpy>=1.26",
         "flatbuffers>=24.3",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tflnest.device import convolutions, elementwise, images, lookups, movement, reductions
-from tflnest.device.calls import Argument, Call, Function, LevelFilter
+from tflnest.device.calls import Argument, Call, Function, LevelFilter, functions
 from tflnest.device.core import Core
 from tflnest.device.registry import (
     bind,
@@ -28,6 +28,7 @@ __all__ = [
     "convolutions",
     "device_operators",
     "elementwise",
+    "functions",
     "images",
     "initializer",
     "lookups",

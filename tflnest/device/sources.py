@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -60,3 +61,16 @@ def needed_files(headers: Iterable[str], host: bool = False) -> tuple[Path, ...]
                 found.add(path)
                 waiting.extend(included_headers(path))
     return tuple(sorted(found, key=lambda path: path.name))
+
+
+def included(text: str) -> list[str]:
+    """The headers of the project that a C source includes."""
+    return _INCLUDE_LINE.findall(text)
+
+
+def content_key(text: str, files: Iterable[Path]) -> str:
+    """A name of the content of a C source and some files: changes whenever a byte of it does."""
+    digest = hashlib.sha256(text.encode())
+    for path in sorted(files, key=lambda item: item.name):
+        digest.update(f"{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:32]

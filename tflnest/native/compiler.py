@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tflnest.device.sources import content_key
 from tflnest.errors import TflnestError, UnsupportedError
 
 #: Names under which a C compiler is looked for, after the environment variable CC.
@@ -75,10 +76,7 @@ class Unit:
 
     def key(self) -> str:
         """A name of the content: changes whenever a byte of it does."""
-        digest = hashlib.sha256(self.text.encode())
-        for path in (*self.sources, *self.headers):
-            digest.update(f"{path.name}\0".encode() + path.read_bytes())
-        return digest.hexdigest()[:32]
+        return content_key(self.text, (*self.sources, *self.headers))
 
 
 def shared_library(

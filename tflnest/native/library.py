@@ -4,56 +4,28 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tflnest.device.calls import Function, functions
+from tflnest.device import Function, functions
 from tflnest.device.parameters import Filter
 from tflnest.device.sources import INCLUDE, SOURCE, needed_files
 from tflnest.device.structures import structure
+from tflnest.errors import UnsupportedError
 from tflnest.native.compiler import Compiler, Unit, shared_library
+from tflnest.native.dispatch import dispatch
 
 #: What a `_check` function returns for parameters that the kernel computes with.
 STATUS_OK = 0
 
 _lock = threading.Lock()
 
-_RUN = """\
-typedef struct {
-    void (*call)(void *const *arguments);
-    void *const *arguments;
-} tflnest_step;
-
-void tflnest_run(const tflnest_step *steps, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        steps[i].call(steps[i].arguments);
-    }
-}
-"""
-
 
 class Step(ctypes.Structure):
     """One kernel call, as the compiled runtime executes it."""
 
     _fields_ = (("call", ctypes.c_void_p), ("arguments", ctypes.c_void_p))
-
-
-def argument_count(function: Function) -> int:
-    """Pointers that a kernel takes."""
-    return 1 + function.has_filter + len(function.inputs) + len(function.outputs) + function.has_scratch
-
-
-def dispatch(kernels: Sequence[Function]) -> str:
-    """C source that calls each kernel with an array of pointers, and runs lists of such calls."""
-    lines = ["#include <stddef.h>"]
-    lines += [f'#include "{header}"' for header in sorted({kernel.header for kernel in kernels})]
-    for kernel in kernels:
-        arguments = ", ".join(f"a[{number}]" for number in range(argument_count(kernel)))
-        lines.append(f"void call_{kernel.name}(void *const *a)\n{{\n    {kernel.name}({arguments});\n}}")
-    return "\n".join(lines) + "\n\n" + _RUN
 
 
 def unit() -> Unit:
@@ -110,16 +82,36 @@ class Library:
         return found
 
 
+def installed_library() -> Path | None:
+    """The runtime that was compiled when tflnest was installed, if it is the one that belongs to this Python code."""
+    for path in sorted(Path(__file__).parent.glob("_runtime*.so")):
+        try:
+            key = ctypes.CDLL(str(path)).tflnest_key
+        except (OSError, AttributeError):
+            continue
+        key.restype = ctypes.c_char_p
+        if key() == unit().key().encode():
+            return path
+    return None
+
+
 @cache
 def _load() -> Library:
-    return Library(shared_library(unit(), Compiler.find()))
+    try:
+        compiler = Compiler.find()
+    except UnsupportedError:
+        installed = installed_library()
+        if installed is None:
+            raise
+        return Library(installed)
+    return Library(shared_library(unit(), compiler))
 
 
 def library() -> Library:
-    """The runtime for this machine; built at first use.
+    """The runtime for this machine, built at first use; where there is no compiler, the one that was installed.
 
     Raises:
-        UnsupportedError: There is no C compiler.
+        UnsupportedError: There is neither.
         TflnestError: The runtime cannot be built.
     """
     with _lock:

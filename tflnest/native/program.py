@@ -11,8 +11,9 @@ from tflnest.native.frame import Frame, Segment
 from tflnest.native.kernels import NativeKernel
 from tflnest.native.library import Library
 
-#: Bytes of activations that a batched run keeps per operator: so much stays in the cache.
-BATCH_BYTES = 1 << 20
+#: Bytes of activations that a batched run keeps per operator: a few samples share what is decoded, and all stays in
+#: the cache.
+BATCH_BYTES = 1 << 18
 
 #: A part of a program: a segment by its number, or a step of the reference kernels.
 Part = int | tuple[Step, Kernel]

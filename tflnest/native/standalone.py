@@ -45,7 +45,7 @@ def prepare_native(node: Node, threads: int = 1) -> Kernel:
     try:
         kernel = native_kernel(
             bind(renumbered),
-            library(),
+            runtime,
             constant_location(read),
             lambda arrays: prepare(node).evaluate(arrays),
         )

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 import tflnest.native.compiler as module
+import tflnest.native.library as runtime
+from tflnest.device import functions
 from tflnest.errors import TflnestError, UnsupportedError
 from tflnest.native.compiler import Compiler, Unit, cache_folder, shared_library
+from tflnest.native.dispatch import DISPATCH_PATH, dispatch
 
 FLAGS = ("-std=c99", "-O1", "-fPIC")
 
@@ -110,3 +113,36 @@ def test_importing_the_engine_builds_nothing(tmp_path: Path) -> None:
     code = "import tflnest.interpreter, tflnest.native.engine"
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_file_for_installs_is_what_python_generates() -> None:
+    text = DISPATCH_PATH.read_text(encoding="ascii")
+    assert text == dispatch(functions()), "run python -m tflnest.native.dispatch"
+
+
+def test_an_installed_runtime_is_used_where_there_is_no_compiler(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, compiler: Compiler
+) -> None:
+    whole = runtime.unit()
+    installed = tmp_path / "_runtime.cpython.so"
+    monkeypatch.setattr(runtime, "__file__", str(tmp_path / "library.py"))
+    assert runtime.installed_library() is None
+    (tmp_path / "_runtime.broken.so").write_bytes(b"no library")
+    built = shared_library(unit(tmp_path), compiler, FLAGS)
+    (tmp_path / "_runtime.foreign.so").write_bytes(built.read_bytes())
+    assert runtime.installed_library() is None, "one has no key, the other is no library"
+    flags = ("-std=c99", "-O0", "-fPIC")
+    other = shared_library(whole, compiler, (*flags, '-DTFLNEST_KEY="of another version"'))
+    installed.write_bytes(other.read_bytes())
+    assert runtime.installed_library() is None
+    installed.unlink()
+    right = shared_library(whole, compiler, (*flags, f'-DTFLNEST_KEY="{whole.key()}"'))
+    installed = tmp_path / "_runtime.right.so"
+    installed.write_bytes(right.read_bytes())
+    assert runtime.installed_library() == installed
+    monkeypatch.setenv("CC", "no-such-compiler")
+    runtime._load.cache_clear()
+    try:
+        assert runtime.library().path == installed
+    finally:
+        runtime._load.cache_clear()
