@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "tflnest_copy_short.h"
 #include "tflnest_decode.h"
 #include "tflnest_geometry.h"
 #include "tflnest_tile.h"
@@ -14,6 +15,7 @@ typedef struct {
     int8_t *whole; /* where a pixel is put together first; NULL where its pieces go to the block */
     uint32_t gathered;
     uint32_t depth; /* input channels of a group */
+    int is_contiguous; /* whether the taps of a row of the window lie side by side */
     int8_t *output; /* of the first gathered pixel */
 } convolution;
 
@@ -111,72 +113,41 @@ static void end_pixel(convolution *work)
 }
 
 /* Put activations at a position of the pixel that is being gathered; NULL for some outside the image. */
-static void put(const convolution *work, uint32_t position, const int8_t *input, uint32_t count)
+static inline void put(const convolution *work, uint32_t position, const int8_t *input, uint32_t count)
 {
     if (work->whole == NULL) {
         tflnest_block_load(&work->tile, work->block, work->gathered, position, input, count);
     } else if (input == NULL) {
         memset(work->whole + position, (int)work->params->requantization.input_zero_point, count);
     } else {
-        memcpy(work->whole + position, input, count);
+        tflnest_copy_short(work->whole + position, input, count);
     }
 }
 
-/* Gather the taps of one row of the window.
- *
- * row    The row of the image at the first channel of the group, column 0.
- * column Column of the image under the first tap; may lie outside.
- */
-static void gather_row(const convolution *work, uint32_t position, const int8_t *row, int32_t column)
+/* Gather the window whose first tap lies at (top, left) of an image. */
+static void gather(const convolution *work, const int8_t *image, int32_t top, int32_t left)
 {
     const tflnest_conv_params *params = work->params;
-    const int32_t step = params->dilation.width, channels = params->input.channels, width = params->filter.width;
-    const tflnest_taps taps = tflnest_taps_inside(column, width, step, params->input.width);
-    const uint32_t inside = (uint32_t)(taps.end - taps.first);
-    if (taps.first > 0) {
-        put(work, position, NULL, (uint32_t)taps.first * work->depth);
-        position += (uint32_t)taps.first * work->depth;
+    const tflnest_extent *filter = &params->filter, *dilation = &params->dilation;
+    const int32_t channels = params->input.channels, step = dilation->width * channels;
+    const tflnest_taps rows = tflnest_taps_inside(top, filter->height, dilation->height, params->input.height);
+    const tflnest_taps columns = tflnest_taps_inside(left, filter->width, dilation->width, params->input.width);
+    const int32_t inside = columns.end - columns.first;
+    if (inside < filter->width || rows.end - rows.first < filter->height) {
+        put(work, 0, NULL, work->tile.products);
     }
-    if (step == 1 && params->groups == 1 && inside > 0) {
-        put(work, position, row + (column + taps.first) * channels, inside * work->depth);
-    } else {
-        for (int32_t i = taps.first; i < taps.end; i++) {
-            put(work, position + (uint32_t)(i - taps.first) * work->depth, row + (column + i * step) * channels,
-                work->depth);
-        }
-    }
-    if (taps.end < width) {
-        put(work, position + inside * work->depth, NULL, (uint32_t)(width - taps.end) * work->depth);
-    }
-}
-
-/* Gather the window whose first tap lies at (y, x) of an image. */
-static void gather(const convolution *work, const int8_t *image, int32_t y, int32_t x)
-{
-    const tflnest_conv_params *params = work->params;
-    const uint32_t taps = (uint32_t)params->filter.width * work->depth;
-    const int32_t pitch = params->input.width * params->input.channels;
-    uint32_t position = 0;
-    for (int32_t i = 0; i < params->filter.height; i++) {
-        if (y >= 0 && y < params->input.height) {
-            gather_row(work, position, image + y * pitch, x);
+    int32_t pixel = ((top + rows.first * dilation->height) * params->input.width + left) * channels + columns.first * step;
+    uint32_t position = (uint32_t)(rows.first * filter->width + columns.first) * work->depth;
+    for (int32_t i = rows.first; i < rows.end && inside > 0; i++) {
+        if (work->is_contiguous) {
+            put(work, position, image + pixel, (uint32_t)inside * work->depth);
         } else {
-            put(work, position, NULL, taps);
+            for (int32_t j = 0; j < inside; j++) {
+                put(work, position + (uint32_t)j * work->depth, image + pixel + j * step, work->depth);
+            }
         }
-        position += taps;
-        y += params->dilation.height;
-    }
-}
-
-/* Gather a window that lies inside the image, where the taps of a row lie side by side. */
-static void gather_inside(const convolution *work, const int8_t *pixel)
-{
-    const tflnest_conv_params *params = work->params;
-    const uint32_t taps = (uint32_t)params->filter.width * work->depth;
-    const int32_t pitch = params->dilation.height * params->input.width * params->input.channels;
-    for (uint32_t position = 0; position < work->tile.products; position += taps) {
-        put(work, position, pixel, taps);
-        pixel += position + taps < work->tile.products ? pitch : 0;
+        position += (uint32_t)filter->width * work->depth;
+        pixel += dilation->height * params->input.width * channels;
     }
 }
 
@@ -185,17 +156,9 @@ static void run_row(convolution *work, const int8_t *image, int32_t y)
 {
     const tflnest_conv_params *params = work->params;
     const int32_t top = y * params->stride.height - params->padding.height;
-    const int32_t bottom = top + (params->filter.height - 1) * params->dilation.height;
-    const int is_simple = params->dilation.width == 1 && params->groups == 1;
-    const int rows_inside = top >= 0 && bottom < params->input.height && is_simple;
-    const int32_t last = params->input.width - params->filter.width;
     int32_t left = -params->padding.width;
     for (int32_t x = 0; x < params->output.width; x++) {
-        if (rows_inside && left >= 0 && left <= last) {
-            gather_inside(work, image + (top * params->input.width + left) * params->input.channels);
-        } else {
-            gather(work, image, top, left);
-        }
+        gather(work, image, top, left);
         end_pixel(work);
         left += params->stride.width;
     }
@@ -235,6 +198,7 @@ void tflnest_conv_s8(const tflnest_conv_params *params, const tflnest_filter *fi
     const uint32_t size = tile_channels(params);
     const uint32_t group_channels = (uint32_t)(params->output.channels / params->groups);
     convolution work = {.params = params, .depth = group_depth(params)};
+    work.is_contiguous = params->dilation.width == 1 && params->groups == 1;
     work.tile = tflnest_tile_place(scratch, size, products(params), &params->requantization);
     uint8_t *free = (uint8_t *)scratch + tflnest_tile_bytes(size, work.tile.products);
     work.block = (void *)free;

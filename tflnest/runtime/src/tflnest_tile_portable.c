@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "tflnest_copy_short.h"
 #include "tflnest_decode.h"
 
 uint32_t tflnest_tile_weight_bytes(uint32_t channels, uint32_t products)
@@ -83,7 +84,7 @@ void tflnest_block_load(const tflnest_tile *tile, tflnest_operand *block, uint32
     if (input == NULL) {
         memset(operands, (int)tile->requantization->input_zero_point, count);
     } else {
-        memcpy(operands, input, count);
+        tflnest_copy_short(operands, input, count);
     }
 }
 
