@@ -326,6 +326,11 @@ class RemoteBoard:
         request = Invoke(zlib.crc32(content), level).pack()
         run = InvokeReply.unpack(self.link.call(MessageType.INVOKE, request, timeout=RUN_TIMEOUT_S))
         self.last_run = run
+        size = sum(row.size for row in self._tensor_rows()[1])
+        if run.output_bytes != size:
+            raise DeviceError(
+                f"the board says that a run gives {run.output_bytes:,} bytes, and before {size:,}"
+            )
         given = b""
         while len(given) < run.output_bytes:
             request = Output(run.run, len(given), MAX_FRAME_BYTES).pack()
@@ -375,7 +380,7 @@ def open_transport(url: str | None = None, baud: int | None = None) -> Transport
     """Open a port; see `connect`."""
     from tflnest.bridge.ports import find_board
 
-    speed = _baud() if baud is None else baud
+    speed = default_baud() if baud is None else baud
     chosen = url or os.environ.get("TFLNEST_PORT", "")
     if not chosen:
         raise UsageError("no port was given", "give one, or set TFLNEST_PORT; `tflnest ports` lists them")
@@ -384,7 +389,12 @@ def open_transport(url: str | None = None, baud: int | None = None) -> Transport
     return SerialTransport(chosen, speed)
 
 
-def _baud() -> int:
+def default_baud() -> int:
+    """Bits per second where nobody says: TFLNEST_BAUD, or 115,200.
+
+    Raises:
+        UsageError: TFLNEST_BAUD is no number.
+    """
     text = os.environ.get("TFLNEST_BAUD", str(DEFAULT_BAUD))
     try:
         return int(text)

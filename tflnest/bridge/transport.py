@@ -170,18 +170,11 @@ class LoopbackTransport:
     Args:
         deliver: Gives bytes to the device, which may call `send` meanwhile.
         name: For messages.
-        bytes_per_second: Of the line, for the clock; None: bytes take no time.
     """
 
-    def __init__(
-        self,
-        deliver: Callable[[bytes], None],
-        name: str = "loopback://",
-        bytes_per_second: float | None = None,
-    ) -> None:
+    def __init__(self, deliver: Callable[[bytes], None], name: str = "loopback://") -> None:
         self._deliver = deliver
         self._name = name
-        self._bytes_per_second = bytes_per_second
         self._arrived: deque[bytes] = deque()
         self._clock = 0.0
 
@@ -192,8 +185,8 @@ class LoopbackTransport:
 
     @property
     def bytes_per_second(self) -> float | None:
-        """The speed it was given."""
-        return self._bytes_per_second
+        """Bytes take no time."""
+        return None
 
     def send(self, content: bytes) -> None:
         """Called by the device."""
@@ -205,8 +198,6 @@ class LoopbackTransport:
 
     def write(self, content: bytes) -> None:
         """See `Transport`."""
-        if self._bytes_per_second:
-            self._clock += len(content) / self._bytes_per_second
         self._deliver(content)
 
     def read(self, timeout: float) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -88,11 +87,11 @@ def summary(report: PushReport) -> str:
 def _show_plan(screen: ui.Screen, model: Model, level: int | None, baud: int | None) -> None:
     """What a board without any page would be sent."""
     from tflnest.bridge.push import plan_push
-    from tflnest.bridge.remote import DEFAULT_BAUD
+    from tflnest.bridge.remote import default_baud
     from tflnest.bridge.transport import BITS_PER_BYTE
 
     plan = plan_push(model, level)
-    speed = baud or int(os.environ.get("TFLNEST_BAUD", DEFAULT_BAUD))
+    speed = baud or default_baud()
     total = sum(page.size for page in plan)
     seconds = total * BITS_PER_BYTE / speed
     rows = [{"page": page.index, "level": page.level, "size_bytes": page.size} for page in plan]

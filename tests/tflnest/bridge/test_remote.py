@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from firmware_sim.board import Board
 from firmware_sim.pager import Placement
-from tests.models import nested, network, random_inputs, small_network
-from tests.tflnest.bridge.conftest import MakeBoard, Subject
+from firmware_sim.virtual_board import loopback
+from tests.models import NetworkBuilder, nested, network, random_inputs, small_network
+from tests.tflnest.bridge.conftest import Machine, MakeBoard, Subject
 from tflnest.bridge.messages import ErrorCode
 from tflnest.bridge.push import PushKind
 from tflnest.bridge.remote import RemoteBoard, connect
@@ -15,6 +17,7 @@ from tflnest.bridge.session import RefusedError
 from tflnest.bridge.transport import FaultyTransport, LoopbackTransport
 from tflnest.errors import DeviceError, DoesNotFitError, ExitCode, UsageError, VerificationError
 from tflnest.interpreter import Interpreter
+from tflnest.model import Model
 from tflnest.nested import nested_operators
 
 
@@ -40,6 +43,20 @@ def test_any_window_will_do(make_board: MakeBoard, subject: Subject, window: int
     with RemoteBoard(line) as board:
         assert board.push(subject.model).repeats == 0
         assert np.array_equal(board.run(subject.inputs), subject.outputs[8])
+
+
+def test_frames_longer_than_a_block_of_stuffing(machine: Machine) -> None:
+    net = NetworkBuilder(7)
+    y = net.convolution(net.start((1, 16, 16, 4)), 8, kernel=1, name="a")
+    model = nested(net.finish(y))
+    x = random_inputs(model, 1)
+    x[0, :8] = 5  # 512 bytes without a zero
+    for frame_bytes in (300, 1024, 4096):
+        _, line = loopback(model, Board.load("nrf52840"), frame_bytes=frame_bytes, machine=machine)
+        with RemoteBoard(line) as board:
+            board.push(model)
+            assert np.array_equal(board.run(x), Interpreter(model=model, level=8).run(x))
+            assert board.statistics().damaged_frames == 0
 
 
 def test_info_tells_everything(make_board: MakeBoard, subject: Subject) -> None:
@@ -240,17 +257,11 @@ def test_progress_is_told(make_board: MakeBoard, subject: Subject) -> None:
 
 
 def test_several_inputs_follow_one_another() -> None:
-    from firmware_sim.board import Board
-    from firmware_sim.virtual_board import loopback
-    from tests.models import NetworkBuilder
-
     net = NetworkBuilder(2)
     a, b = net.start((1, 2, 2, 4)), net.start((1, 2, 2, 4))
     y = net.convolution(a, 4, kernel=1, name="a")
     z = net.convolution(b, 4, kernel=1, name="b")
     first, second = net.dense(net.flatten(y), 3, name="c"), net.dense(net.flatten(z), 5, name="d")
-    from tflnest.model import Model
-
     model = nested(Model.from_bytes(net.build([first, second])))
     x = [random_inputs(model, 2, seed) for seed in (1, 2)]
     _, line = loopback(model, Board.load("nrf52840"), frame_bytes=64)

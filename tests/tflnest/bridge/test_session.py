@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tflnest.bridge import frames
@@ -119,6 +119,7 @@ def test_an_offset_behind_the_end_is_refused() -> None:
         upload.answered(0, 97)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["take", "lose", "damage", "mute"]), max_size=60), st.integers(1, 5))
 def test_every_upload_ends_whatever_gets_lost(faults: list[str], window: int) -> None:
     upload = Upload(1001, 0, 96, window * FRAME)
