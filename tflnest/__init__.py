@@ -23,14 +23,19 @@ _HOMES = {
     "compare": "tflnest.comparison",
     "connect": "tflnest.bridge.remote",
     "convert": "converters.conversion",
+    "delegate_path": "tflnest.plugin.delegate",
     "evaluate": "tflnest.evaluation",
+    "get_delegate_levels": "tflnest.plugin.delegate",
     "inspect": "firmware_sim.inspection",
     "load": "tflnest.model",
     "load_dataset": "tflnest.dataset",
+    "load_delegate": "tflnest.plugin.delegate",
     "materialize": "tflnest.materialization",
     "nest_for_training": "converters.training",
     "search": "converters.search",
+    "set_delegate_level": "tflnest.plugin.delegate",
     "simulate": "firmware_sim.simulation",
+    "stock_interpreter": "tflnest.plugin.delegate",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -53,6 +53,20 @@ static void advise(const tflnest_plane *plane, int advice)
     }
 }
 
+/* Let planes `first` to `end` - 1 leave memory. */
+static void release_planes(const tflnest_operator *operator, uint32_t first, uint32_t end)
+{
+#ifdef MADV_PAGEOUT
+    for (uint32_t i = first; i < end; i++) {
+        advise(&operator->filter.planes[i], MADV_PAGEOUT);
+    }
+#else
+    (void)operator;
+    (void)first;
+    (void)end;
+#endif
+}
+
 /* Let an operator run another level; planes that it no longer reads may leave memory. */
 static void switch_level(tflnest_operator *operator, uint32_t level)
 {
@@ -61,11 +75,7 @@ static void switch_level(tflnest_operator *operator, uint32_t level)
     for (uint32_t i = previous + 1; i <= level; i++) {
         advise(&operator->filter.planes[i], MADV_WILLNEED);
     }
-#ifdef MADV_PAGEOUT
-    for (uint32_t i = level + 1; i <= previous; i++) {
-        advise(&operator->filter.planes[i], MADV_PAGEOUT);
-    }
-#endif
+    release_planes(operator, level + 1, previous + 1);
 }
 
 static int check_level(tflnest_operator *operator, int position)
@@ -136,6 +146,9 @@ void tflnest_session_add(tflnest_session *session, tflnest_operator *operator)
     *link = operator;
     operator->session = session;
     session->references++;
+    if (session->mode == TFLNEST_MODE_MEMORY) { /* they may be in memory because a page cache maps more than is read */
+        release_planes(operator, operator->level + 1, operator->filter.available);
+    }
     pthread_mutex_unlock(&lock);
 }
 
