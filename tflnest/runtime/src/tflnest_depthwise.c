@@ -36,37 +36,51 @@ static void correct_biases(tflnest_depthwise *work)
     }
 }
 
-static int8_t finish(const tflnest_depthwise *work, uint32_t channel, int32_t sum)
+static inline int8_t finish(const tflnest_depthwise *work, uint32_t channel, int32_t sum)
 {
     const int32_t bias = work->tile.parameters[channel].bias;
     return tflnest_tile_finish(&work->tile, channel, tflnest_add_wrapping(sum, bias));
 }
 
+/* Sums of four channels of one window, at `base` plus the entries of the table.
+ *
+ * A function of its own, so that small cores keep everything in registers.
+ */
+__attribute__((noinline)) static void sum_four(const uintptr_t *table, const uintptr_t *end, uintptr_t base,
+                                               uintptr_t weights, uint32_t pitch, int32_t *sums)
+{
+    int32_t sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
+    while (table != end) {
+        const int8_t *x = (const int8_t *)(*table++ + base), *w = (const int8_t *)weights;
+        sum0 += x[0] * w[0];
+        sum1 += x[1] * w[1];
+        sum2 += x[2] * w[2];
+        sum3 += x[3] * w[3];
+        weights += pitch;
+    }
+    sums[0] = sum0;
+    sums[1] = sum1;
+    sums[2] = sum2;
+    sums[3] = sum3;
+}
+
 /* All channels of one window. */
 static void run_window(const tflnest_depthwise *work, const uintptr_t *table, uintptr_t base, int8_t *output)
 {
-    const uint32_t channels = work->tile.channels, pitch = work->pitch, taps = work->taps;
+    const uint32_t channels = work->tile.channels;
+    const uintptr_t *end = table + work->taps;
     uint32_t c = 0;
     for (; c + 4 <= channels; c += 4) {
-        const int8_t *w = work->weights + c;
-        int32_t sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
-        for (uint32_t i = 0; i < taps; i++) {
-            const int8_t *x = (const int8_t *)(table[i] + base + c);
-            sum0 += x[0] * w[0];
-            sum1 += x[1] * w[1];
-            sum2 += x[2] * w[2];
-            sum3 += x[3] * w[3];
-            w += i + 1 < taps ? pitch : 0;
+        int32_t sums[4];
+        sum_four(table, end, base + c, (uintptr_t)(work->weights + c), work->pitch, sums);
+        for (uint32_t i = 0; i < 4; i++) {
+            output[c + i] = finish(work, c + i, sums[i]);
         }
-        output[c] = finish(work, c, sum0);
-        output[c + 1] = finish(work, c + 1, sum1);
-        output[c + 2] = finish(work, c + 2, sum2);
-        output[c + 3] = finish(work, c + 3, sum3);
     }
     for (; c < channels; c++) {
         int32_t sum = 0;
-        for (uint32_t i = 0; i < taps; i++) {
-            sum += *(const int8_t *)(table[i] + base + c) * work->weights[i * pitch + c];
+        for (uint32_t i = 0; i < work->taps; i++) {
+            sum += *(const int8_t *)(table[i] + base + c) * work->weights[i * work->pitch + c];
         }
         output[c] = finish(work, c, sum);
     }

@@ -36,14 +36,14 @@ tflnest_tile tflnest_tile_place(void *scratch, uint32_t channels, uint32_t produ
     return tile;
 }
 
-#if TFLNEST_VARIANT != TFLNEST_VARIANT_MVE
-
 static int32_t output_of(const tflnest_channel *channel, const tflnest_requantization *requantization, int64_t acc)
 {
     const int32_t value = tflnest_requantize((int32_t)acc, channel->multiplier, channel->rounding);
     return tflnest_clamp(tflnest_add_wrapping(value, requantization->output_zero_point),
                          requantization->activation_min, requantization->activation_max);
 }
+
+#if TFLNEST_VARIANT != TFLNEST_VARIANT_MVE
 
 /* Bring a channel, whose `rounding` is its shift, to the quick form where that gives the same outputs. */
 static void quicken(tflnest_channel *channel, const tflnest_requantization *requantization, uint32_t products)
@@ -94,6 +94,11 @@ void tflnest_tile_set_channels(tflnest_tile *tile, const tflnest_filter *filter,
         static const tflnest_channel nothing = {0, 0, 0, 1};
         tile->parameters[i] = nothing;
     }
+}
+
+int8_t tflnest_tile_finish_any(const tflnest_tile *tile, const tflnest_channel *channel, int32_t acc)
+{
+    return (int8_t)output_of(channel, tile->requantization, acc);
 }
 
 void tflnest_tile_decode(tflnest_tile *tile, const tflnest_filter *filter, uint32_t first, uint32_t channels)

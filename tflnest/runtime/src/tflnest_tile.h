@@ -52,18 +52,18 @@ void tflnest_tile_set_channels(tflnest_tile *tile, const tflnest_filter *filter,
 /* The same, and decode their rows of weights. */
 void tflnest_tile_decode(tflnest_tile *tile, const tflnest_filter *filter, uint32_t first, uint32_t channels);
 
+/* The output of an accumulator of a channel that `tflnest_requantize_right` does not fit. */
+int8_t tflnest_tile_finish_any(const tflnest_tile *tile, const tflnest_channel *channel, int32_t acc);
+
 /* The output of an accumulator. */
-static inline int8_t tflnest_tile_finish(const tflnest_tile *tile, uint32_t channel, int32_t acc)
+static inline int8_t tflnest_tile_finish(const tflnest_tile *tile, uint32_t index, int32_t acc)
 {
-    const tflnest_channel *parameters = &tile->parameters[channel];
+    const tflnest_channel *channel = &tile->parameters[index];
     const tflnest_requantization *requantization = tile->requantization;
-    int32_t value;
-    if (parameters->shift > 0) {
-        value = tflnest_requantize_right(acc, parameters->multiplier, parameters->rounding, parameters->shift);
-    } else {
-        value = tflnest_add_wrapping(tflnest_requantize(acc, parameters->multiplier, parameters->rounding),
-                                     requantization->output_zero_point);
+    if (channel->shift == 0) {
+        return tflnest_tile_finish_any(tile, channel, acc);
     }
+    const int32_t value = tflnest_requantize_right(acc, channel->multiplier, channel->rounding, channel->shift);
     return (int8_t)tflnest_clamp(value, requantization->activation_min, requantization->activation_max);
 }
 

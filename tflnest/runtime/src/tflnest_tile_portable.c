@@ -97,7 +97,7 @@ void tflnest_tile_decode_rows(tflnest_tile *tile, const tflnest_filter *filter, 
     }
 }
 
-static int8_t finish(const tflnest_tile *tile, uint32_t channel, int32_t sum)
+static inline int8_t finish(const tflnest_tile *tile, uint32_t channel, int32_t sum)
 {
     return tflnest_tile_finish(tile, channel, tflnest_add_wrapping(sum, tile->parameters[channel].bias));
 }
@@ -113,23 +113,75 @@ static void multiply_one(const tflnest_tile *tile, uint32_t channel, const tflne
     output[channel] = finish(tile, channel, sum);
 }
 
-/* Two neighbouring channels of two pixels. */
-static void multiply_four(const tflnest_tile *tile, uint32_t channel, const tflnest_operand *x0,
-                          const tflnest_operand *x1, int8_t *output0, int8_t *output1)
+/* Products k operands behind both rows and both pixels. */
+#define MULTIPLY_FOUR(k)                                   \
+    do {                                                   \
+        const int32_t first = w0[k], second = w1[k];       \
+        const int32_t pixel0 = x0[k], pixel1 = x1[k];      \
+        sum00 += first * pixel0;                           \
+        sum01 += first * pixel1;                           \
+        sum10 += second * pixel0;                          \
+        sum11 += second * pixel1;                          \
+    } while (0)
+
+/* Sums of two channels and two pixels: channel 0 of both pixels, channel 1 of both.
+ *
+ * A function of its own, so that small cores keep everything in registers.
+ */
+__attribute__((noinline)) static void sum_four(const tflnest_operand *w0, const tflnest_operand *x0, uint32_t products,
+                                               int32_t *sums)
 {
-    const tflnest_operand *w0 = tile->weights + channel * tile->products;
-    const tflnest_operand *w1 = w0 + tile->products;
+    const tflnest_operand *w1 = w0 + products, *x1 = x0 + products;
     int32_t sum00 = 0, sum01 = 0, sum10 = 0, sum11 = 0;
-    for (uint32_t k = 0; k < tile->products; k++) {
-        sum00 += (int32_t)w0[k] * x0[k];
-        sum01 += (int32_t)w0[k] * x1[k];
-        sum10 += (int32_t)w1[k] * x0[k];
-        sum11 += (int32_t)w1[k] * x1[k];
+#if TFLNEST_VARIANT == TFLNEST_VARIANT_NARROW
+    const tflnest_operand *end = w0 + (products & ~3u);
+    while (w0 != end) {
+        MULTIPLY_FOUR(0);
+        MULTIPLY_FOUR(1);
+        MULTIPLY_FOUR(2);
+        MULTIPLY_FOUR(3);
+        w0 += 4;
+        w1 += 4;
+        x0 += 4;
+        x1 += 4;
     }
-    output0[channel] = finish(tile, channel, sum00);
-    output1[channel] = finish(tile, channel, sum01);
-    output0[channel + 1] = finish(tile, channel + 1, sum10);
-    output1[channel + 1] = finish(tile, channel + 1, sum11);
+    products &= 3u;
+#endif
+    for (uint32_t k = 0; k < products; k++) {
+        MULTIPLY_FOUR(k);
+    }
+    sums[0] = sum00;
+    sums[1] = sum01;
+    sums[2] = sum10;
+    sums[3] = sum11;
+}
+
+/* Outputs of one channel of two pixels. */
+static inline void finish_two(const tflnest_tile *tile, uint32_t index, const int32_t *sums, int8_t *output0,
+                              int8_t *output1)
+{
+    const tflnest_channel *channel = &tile->parameters[index];
+    const int32_t acc0 = tflnest_add_wrapping(sums[0], channel->bias);
+    const int32_t acc1 = tflnest_add_wrapping(sums[1], channel->bias);
+    if (channel->shift == 0) {
+        *output0 = tflnest_tile_finish_any(tile, channel, acc0);
+        *output1 = tflnest_tile_finish_any(tile, channel, acc1);
+        return;
+    }
+    const int32_t multiplier = channel->multiplier, rounding = channel->rounding, shift = channel->shift;
+    const int32_t low = tile->requantization->activation_min, high = tile->requantization->activation_max;
+    *output0 = (int8_t)tflnest_clamp(tflnest_requantize_right(acc0, multiplier, rounding, shift), low, high);
+    *output1 = (int8_t)tflnest_clamp(tflnest_requantize_right(acc1, multiplier, rounding, shift), low, high);
+}
+
+/* Two neighbouring channels of two neighbouring pixels. */
+static inline void multiply_four(const tflnest_tile *tile, uint32_t channel, const tflnest_operand *x, int8_t *output0,
+                                 int8_t *output1)
+{
+    int32_t sums[4];
+    sum_four(tile->weights + channel * tile->products, x, tile->products, sums);
+    finish_two(tile, channel, sums, output0 + channel, output1 + channel);
+    finish_two(tile, channel + 1, sums + 2, output0 + channel + 1, output1 + channel + 1);
 }
 
 void tflnest_tile_multiply(const tflnest_tile *tile, const tflnest_operand *block, uint32_t pixels, int8_t *output,
@@ -139,7 +191,7 @@ void tflnest_tile_multiply(const tflnest_tile *tile, const tflnest_operand *bloc
     for (; pixels >= 2; pixels -= 2) {
         const tflnest_operand *next = block + tile->products;
         for (uint32_t c = 0; c < paired; c += 2) {
-            multiply_four(tile, c, block, next, output, output + output_stride);
+            multiply_four(tile, c, block, output, output + output_stride);
         }
         if (paired < tile->channels) {
             multiply_one(tile, paired, block, output);
