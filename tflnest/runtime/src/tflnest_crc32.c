@@ -6,7 +6,8 @@ static const uint32_t nibbles[16] = {
     0xEDB88320u, 0xF00F9344u, 0xD6D6A3E8u, 0xCB61B38Cu, 0x9B64C2B0u, 0x86D3D2D4u, 0xA00AE278u, 0xBDBDF21Cu,
 };
 
-uint32_t tflnest_crc32(uint32_t crc, const void *data, size_t bytes) {
+uint32_t tflnest_crc32(uint32_t crc, const void *data, size_t bytes)
+{
     const uint8_t *next = (const uint8_t *)data;
     crc = ~crc;
     while (bytes > 0u) {

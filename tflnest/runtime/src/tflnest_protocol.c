@@ -20,29 +20,39 @@ typedef struct {
 
 /* ------------------------------------------------------------------------------------------- numbers */
 
-static uint32_t get16(const uint8_t *from) { return (uint32_t)from[0] | ((uint32_t)from[1] << 8); }
+static uint32_t get16(const uint8_t *from)
+{
+    return (uint32_t)from[0] | ((uint32_t)from[1] << 8);
+}
 
-static uint32_t get32(const uint8_t *from) { return get16(from) | (get16(from + 2) << 16); }
+static uint32_t get32(const uint8_t *from)
+{
+    return get16(from) | (get16(from + 2) << 16);
+}
 
-static void put16(uint8_t *to, uint32_t value) {
+static void put16(uint8_t *to, uint32_t value)
+{
     to[0] = (uint8_t)value;
     to[1] = (uint8_t)(value >> 8);
 }
 
-static void put32(uint8_t *to, uint32_t value) {
+static void put32(uint8_t *to, uint32_t value)
+{
     put16(to, value);
     put16(to + 2, value >> 16);
 }
 
 /* ------------------------------------------------------------------------------------------- sending */
 
-static void emit(tflnest_protocol *protocol, const uint8_t *bytes, uint32_t count) {
+static void emit(tflnest_protocol *protocol, const uint8_t *bytes, uint32_t count)
+{
     protocol->statistics.sent_bytes += count;
     protocol->config->send(protocol->config->context, bytes, count);
 }
 
 /* Send the frame buffer: byte stuffing, block by block, and the zero that ends a frame. */
-static void emit_frame(tflnest_protocol *protocol, uint32_t length) {
+static void emit_frame(tflnest_protocol *protocol, uint32_t length)
+{
     const uint8_t *frame = protocol->config->frame;
     const uint8_t end = 0;
     uint32_t start = 0;
@@ -67,7 +77,8 @@ static void emit_frame(tflnest_protocol *protocol, uint32_t length) {
     emit(protocol, &end, 1);
 }
 
-static void send_message(tflnest_protocol *protocol, uint32_t type, const exchange *answer) {
+static void send_message(tflnest_protocol *protocol, uint32_t type, const exchange *answer)
+{
     uint8_t *frame = protocol->config->frame;
     const uint32_t length = TFLNEST_HEADER_BYTES + answer->count;
     frame[TFLNEST_HEADER_AT_VERSION] = TFLNEST_PROTOCOL_VERSION;
@@ -80,7 +91,8 @@ static void send_message(tflnest_protocol *protocol, uint32_t type, const exchan
     emit_frame(protocol, length + TFLNEST_PROTOCOL_CRC_BYTES);
 }
 
-static void send_error(tflnest_protocol *protocol, uint32_t request, exchange *answer) {
+static void send_error(tflnest_protocol *protocol, uint32_t request, exchange *answer)
+{
     uint8_t *payload = protocol->config->frame + TFLNEST_HEADER_BYTES;
     protocol->statistics.errors++;
     memset(payload, 0, TFLNEST_ERROR_REPLY_BYTES);
@@ -92,27 +104,31 @@ static void send_error(tflnest_protocol *protocol, uint32_t request, exchange *a
     send_message(protocol, TFLNEST_MESSAGE_ERROR, answer);
 }
 
-static void fail(exchange *answer, uint32_t code, uint32_t first, uint32_t second) {
+static void fail(exchange *answer, uint32_t code, uint32_t first, uint32_t second)
+{
     answer->code = (uint16_t)code;
     answer->first = first;
     answer->second = second;
 }
 
-static void fail_status(exchange *answer, tflnest_status status, uint32_t first, uint32_t second) {
+static void fail_status(exchange *answer, tflnest_status status, uint32_t first, uint32_t second)
+{
     if (status != TFLNEST_OK) {
         fail(answer, (uint32_t)(-(int32_t)status), first, second);
     }
 }
 
 /* A reply of one number. */
-static void answer32(exchange *answer, uint32_t value) {
+static void answer32(exchange *answer, uint32_t value)
+{
     put32(answer->reply, value);
     answer->count = 4;
 }
 
 /* -------------------------------------------------------------------------------------------- tables */
 
-static void fill_hello(const tflnest_protocol_config *config, uint8_t *to) {
+static void fill_hello(const tflnest_protocol_config *config, uint8_t *to)
+{
     put16(to + TFLNEST_HELLO_REPLY_AT_VERSION, TFLNEST_PROTOCOL_VERSION);
     put32(to + TFLNEST_HELLO_REPLY_AT_RUNTIME_VERSION, TFLNEST_PROTOCOL_RUNTIME_VERSION);
     put32(to + TFLNEST_HELLO_REPLY_AT_FRAME_BYTES, config->frame_bytes);
@@ -120,7 +136,8 @@ static void fill_hello(const tflnest_protocol_config *config, uint8_t *to) {
     put32(to + TFLNEST_HELLO_REPLY_AT_STALL_MILLISECONDS, config->stall_milliseconds);
 }
 
-static uint32_t tensor_bytes(const tflnest_protocol_tensor *tensors, uint32_t count) {
+static uint32_t tensor_bytes(const tflnest_protocol_tensor *tensors, uint32_t count)
+{
     uint32_t total = 0;
     for (uint32_t i = 0; i < count; i++) {
         total += tensors[i].size;
@@ -128,7 +145,8 @@ static uint32_t tensor_bytes(const tflnest_protocol_tensor *tensors, uint32_t co
     return total;
 }
 
-static void fill_model(const tflnest_protocol_model *model, uint8_t *to) {
+static void fill_model(const tflnest_protocol_model *model, uint8_t *to)
+{
     memcpy(to + TFLNEST_MODEL_ROW_AT_IDENTITY, model->identity, 32);
     to[TFLNEST_MODEL_ROW_AT_LEVEL_COUNT] = model->level_count;
     to[TFLNEST_MODEL_ROW_AT_PAGE_COUNT] = model->page_count;
@@ -140,7 +158,8 @@ static void fill_model(const tflnest_protocol_model *model, uint8_t *to) {
     memcpy(to + TFLNEST_MODEL_ROW_AT_LEVELS, model->levels, model->level_count);
 }
 
-static void fill_state(const tflnest_protocol *protocol, uint8_t *to) {
+static void fill_state(const tflnest_protocol *protocol, uint8_t *to)
+{
     const tflnest_protocol_model *model = protocol->config->model;
     put32(to + TFLNEST_STATE_ROW_AT_RESIDENT, model->resident(model->context));
     put32(to + TFLNEST_STATE_ROW_AT_FREE_SRAM, model->free_sram(model->context));
@@ -152,7 +171,8 @@ static void fill_state(const tflnest_protocol *protocol, uint8_t *to) {
     put32(to + TFLNEST_STATE_ROW_AT_RUN, protocol->run);
 }
 
-static void fill_page(const tflnest_protocol_model *model, uint32_t row, uint8_t *to) {
+static void fill_page(const tflnest_protocol_model *model, uint32_t row, uint8_t *to)
+{
     const tflnest_protocol_page *page = &model->pages[row];
     to[TFLNEST_PAGE_ROW_AT_LEVEL] = page->level;
     to[TFLNEST_PAGE_ROW_AT_PLACE] = page->place;
@@ -162,7 +182,8 @@ static void fill_page(const tflnest_protocol_model *model, uint32_t row, uint8_t
     put32(to + TFLNEST_PAGE_ROW_AT_CAPACITY, page->capacity);
 }
 
-static void fill_tensor(const tflnest_protocol_tensor *tensor, uint8_t *to) {
+static void fill_tensor(const tflnest_protocol_tensor *tensor, uint8_t *to)
+{
     put32(to + TFLNEST_TENSOR_ROW_AT_SIZE, tensor->size);
     to[TFLNEST_TENSOR_ROW_AT_TYPE] = tensor->type;
     to[TFLNEST_TENSOR_ROW_AT_RANK] = tensor->rank;
@@ -173,7 +194,8 @@ static void fill_tensor(const tflnest_protocol_tensor *tensor, uint8_t *to) {
     put32(to + TFLNEST_TENSOR_ROW_AT_ZERO_POINT, (uint32_t)tensor->zero_point);
 }
 
-static void fill_operator(const tflnest_protocol_model *model, uint32_t row, uint8_t *to) {
+static void fill_operator(const tflnest_protocol_model *model, uint32_t row, uint8_t *to)
+{
     const tflnest_protocol_operator *item = &model->operators[row];
     put16(to + TFLNEST_OPERATOR_ROW_AT_OPERATOR, item->index);
     to[TFLNEST_OPERATOR_ROW_AT_LEVEL] = (uint8_t)model->operator_level(model->context, row);
@@ -190,7 +212,8 @@ typedef char row_fits_statistics[ROW_BYTES >= TFLNEST_STATISTICS_ROW_BYTES ? 1 :
 typedef char statistics_are_a_row[sizeof(tflnest_protocol_statistics) == TFLNEST_STATISTICS_ROW_BYTES ? 1 : -1];
 
 /* Bytes of a row of a table, and the number of rows; 0 bytes where there is no such table. */
-static uint32_t measure_table(const tflnest_protocol_model *model, uint32_t table, uint32_t *rows) {
+static uint32_t measure_table(const tflnest_protocol_model *model, uint32_t table, uint32_t *rows)
+{
     *rows = 1;
     switch (table) {
     case TFLNEST_TABLE_DEVICE:
@@ -219,7 +242,8 @@ static uint32_t measure_table(const tflnest_protocol_model *model, uint32_t tabl
     }
 }
 
-static void fill_row(const tflnest_protocol *protocol, uint32_t table, uint32_t row, uint8_t *to) {
+static void fill_row(const tflnest_protocol *protocol, uint32_t table, uint32_t row, uint8_t *to)
+{
     const tflnest_protocol_config *config = protocol->config;
     const tflnest_protocol_model *model = config->model;
     memset(to, 0, ROW_BYTES);
@@ -258,7 +282,8 @@ static void fill_row(const tflnest_protocol *protocol, uint32_t table, uint32_t 
     }
 }
 
-static void handle_read(tflnest_protocol *protocol, exchange *request) {
+static void handle_read(tflnest_protocol *protocol, exchange *request)
+{
     uint8_t row[ROW_BYTES];
     uint32_t rows;
     uint8_t *reply = request->reply;
@@ -292,16 +317,19 @@ static void handle_read(tflnest_protocol *protocol, exchange *request) {
 
 /* --------------------------------------------------------------------------------------------- pages */
 
-static int is_resident(const tflnest_protocol_model *model, uint32_t page) {
+static int is_resident(const tflnest_protocol_model *model, uint32_t page)
+{
     return (int)((model->resident(model->context) >> page) & 1u);
 }
 
-static uint32_t transfer_check(const tflnest_protocol *protocol) {
+static uint32_t transfer_check(const tflnest_protocol *protocol)
+{
     const uint32_t crc = tflnest_crc32(0, protocol->config->model->identity, 32);
     return tflnest_crc32(crc, protocol->transfer, offsetof(tflnest_protocol_transfer, check));
 }
 
-static void set_transfer(tflnest_protocol *protocol, uint32_t page, uint32_t offset, uint32_t crc32) {
+static void set_transfer(tflnest_protocol *protocol, uint32_t page, uint32_t offset, uint32_t crc32)
+{
     protocol->transfer->page = page;
     protocol->transfer->offset = offset;
     protocol->transfer->crc32 = crc32;
@@ -309,7 +337,8 @@ static void set_transfer(tflnest_protocol *protocol, uint32_t page, uint32_t off
 }
 
 /* Give up the transfer that is under way, and the room that its page has. */
-static void end_transfer(tflnest_protocol *protocol) {
+static void end_transfer(tflnest_protocol *protocol)
+{
     const tflnest_protocol_model *model = protocol->config->model;
     const uint32_t page = protocol->transfer->page;
     set_transfer(protocol, TFLNEST_PROTOCOL_NO_PAGE, 0, 0);
@@ -318,7 +347,8 @@ static void end_transfer(tflnest_protocol *protocol) {
     }
 }
 
-static void handle_page_begin(tflnest_protocol *protocol, exchange *request) {
+static void handle_page_begin(tflnest_protocol *protocol, exchange *request)
+{
     const tflnest_protocol_model *model = protocol->config->model;
     const tflnest_protocol_page *page = &model->pages[request->page];
     for (uint32_t i = 0; i < 32u; i++) {
@@ -343,7 +373,8 @@ static void handle_page_begin(tflnest_protocol *protocol, exchange *request) {
     }
 }
 
-static void handle_page_data(tflnest_protocol *protocol, exchange *request) {
+static void handle_page_data(tflnest_protocol *protocol, exchange *request)
+{
     const tflnest_protocol_model *model = protocol->config->model;
     tflnest_protocol_transfer *transfer = protocol->transfer;
     const uint8_t *bytes = request->payload + TFLNEST_PAGE_DATA_BYTES;
@@ -369,7 +400,8 @@ static void handle_page_data(tflnest_protocol *protocol, exchange *request) {
     answer32(request, transfer->offset);
 }
 
-static void handle_page_end(tflnest_protocol *protocol, exchange *request) {
+static void handle_page_end(tflnest_protocol *protocol, exchange *request)
+{
     const tflnest_protocol_model *model = protocol->config->model;
     const tflnest_protocol_page *page = &model->pages[request->page];
     const tflnest_protocol_transfer transfer = *protocol->transfer;
@@ -400,7 +432,8 @@ static void handle_page_end(tflnest_protocol *protocol, exchange *request) {
     answer32(request, model->resident(model->context));
 }
 
-static void handle_page_out(tflnest_protocol *protocol, exchange *request) {
+static void handle_page_out(tflnest_protocol *protocol, exchange *request)
+{
     const tflnest_protocol_model *model = protocol->config->model;
     if (protocol->transfer->page == request->page) {
         end_transfer(protocol);
@@ -415,7 +448,8 @@ static void handle_page_out(tflnest_protocol *protocol, exchange *request) {
     answer32(request, model->resident(model->context));
 }
 
-static void handle_verify(tflnest_protocol *protocol, exchange *request) {
+static void handle_verify(tflnest_protocol *protocol, exchange *request)
+{
     const tflnest_protocol_model *model = protocol->config->model;
     const tflnest_protocol_page *page = &model->pages[request->page];
     const uint8_t *image = model->page_image(model->context, request->page);
@@ -428,7 +462,8 @@ static void handle_verify(tflnest_protocol *protocol, exchange *request) {
     request->count = TFLNEST_VERIFY_REPLY_BYTES;
 }
 
-static void handle_set_level(tflnest_protocol *protocol, exchange *request) {
+static void handle_set_level(tflnest_protocol *protocol, exchange *request)
+{
     const tflnest_protocol_model *model = protocol->config->model;
     const uint32_t level = request->payload[TFLNEST_SET_LEVEL_AT_LEVEL];
     const uint32_t row = get16(request->payload + TFLNEST_SET_LEVEL_AT_OPERATOR);
@@ -446,7 +481,8 @@ static void handle_set_level(tflnest_protocol *protocol, exchange *request) {
 
 /* Copy bytes into tensors that follow one another (`from`), or out of them (`to`); returns how many there were. */
 static uint32_t copy_tensors(const tflnest_protocol_tensor *tensors, uint32_t tensor_count, uint32_t offset,
-                             const uint8_t *from, uint8_t *to, uint32_t count) {
+                             const uint8_t *from, uint8_t *to, uint32_t count)
+{
     uint32_t done = 0;
     for (uint32_t i = 0; i < tensor_count && done < count; i++) {
         if (offset >= tensors[i].size) {
@@ -466,7 +502,8 @@ static uint32_t copy_tensors(const tflnest_protocol_tensor *tensors, uint32_t te
     return done;
 }
 
-static void handle_input(tflnest_protocol *protocol, exchange *request) {
+static void handle_input(tflnest_protocol *protocol, exchange *request)
+{
     const tflnest_protocol_model *model = protocol->config->model;
     const uint8_t *bytes = request->payload + TFLNEST_INPUT_DATA_BYTES;
     const uint32_t offset = get32(request->payload + TFLNEST_INPUT_DATA_AT_OFFSET);
@@ -490,12 +527,14 @@ static void handle_input(tflnest_protocol *protocol, exchange *request) {
     answer32(request, protocol->input_offset);
 }
 
-static uint32_t now(const tflnest_protocol *protocol) {
+static uint32_t now(const tflnest_protocol *protocol)
+{
     const tflnest_protocol_config *config = protocol->config;
     return config->milliseconds == NULL ? 0u : config->milliseconds(config->context);
 }
 
-static void run_model(tflnest_protocol *protocol, exchange *request) {
+static void run_model(tflnest_protocol *protocol, exchange *request)
+{
     const tflnest_protocol_model *model = protocol->config->model;
     const uint32_t crc32 = get32(request->payload + TFLNEST_INVOKE_AT_CRC32);
     const uint32_t wanted = request->payload[TFLNEST_INVOKE_AT_LEVEL];
@@ -531,7 +570,8 @@ static void run_model(tflnest_protocol *protocol, exchange *request) {
     protocol->output_valid = 1;
 }
 
-static void handle_invoke(tflnest_protocol *protocol, exchange *request) {
+static void handle_invoke(tflnest_protocol *protocol, exchange *request)
+{
     const tflnest_protocol_model *model = protocol->config->model;
     uint8_t *reply = request->reply;
     /* The same request again: its reply was lost, and its inputs are gone. */
@@ -550,7 +590,8 @@ static void handle_invoke(tflnest_protocol *protocol, exchange *request) {
     request->count = TFLNEST_INVOKE_REPLY_BYTES;
 }
 
-static void handle_output(tflnest_protocol *protocol, exchange *request) {
+static void handle_output(tflnest_protocol *protocol, exchange *request)
+{
     const tflnest_protocol_model *model = protocol->config->model;
     const uint32_t run = get32(request->payload + TFLNEST_OUTPUT_AT_RUN);
     const uint32_t offset = get32(request->payload + TFLNEST_OUTPUT_AT_OFFSET);
@@ -565,18 +606,21 @@ static void handle_output(tflnest_protocol *protocol, exchange *request) {
 
 /* ------------------------------------------------------------------------------------------ messages */
 
-static void handle_hello(tflnest_protocol *protocol, exchange *request) {
+static void handle_hello(tflnest_protocol *protocol, exchange *request)
+{
     memset(request->reply, 0, TFLNEST_HELLO_REPLY_BYTES);
     fill_hello(protocol->config, request->reply);
     request->count = TFLNEST_HELLO_REPLY_BYTES;
 }
 
-static void handle_reset_statistics(tflnest_protocol *protocol, exchange *request) {
+static void handle_reset_statistics(tflnest_protocol *protocol, exchange *request)
+{
     memset(&protocol->statistics, 0, sizeof protocol->statistics);
     request->count = 0;
 }
 
-static void handle_reset(tflnest_protocol *protocol, exchange *request) {
+static void handle_reset(tflnest_protocol *protocol, exchange *request)
+{
     if (get32(request->payload) != TFLNEST_PROTOCOL_RESET_KEY || protocol->config->reset == NULL) {
         fail(request, TFLNEST_ERROR_CODE_ARGUMENT, TFLNEST_MESSAGE_RESET, 0);
     }
@@ -607,7 +651,8 @@ static const handler handlers[] = {
     {handle_reset, TFLNEST_MESSAGE_RESET, TFLNEST_RESET_BYTES, 0},
 };
 
-static void handle(tflnest_protocol *protocol, uint32_t type, exchange *request) {
+static void handle(tflnest_protocol *protocol, uint32_t type, exchange *request)
+{
     const handler *found = NULL;
     for (uint32_t i = 0; i < sizeof handlers / sizeof handlers[0]; i++) {
         if (handlers[i].type == type) {
@@ -626,7 +671,8 @@ static void handle(tflnest_protocol *protocol, uint32_t type, exchange *request)
 }
 
 /* Whether a request is of the present session and not older than the last one. A hello may begin a session. */
-static int admit(tflnest_protocol *protocol, uint32_t type, exchange *request) {
+static int admit(tflnest_protocol *protocol, uint32_t type, exchange *request)
+{
     const uint32_t session = request->session;
     if (type == TFLNEST_MESSAGE_HELLO && session != 0u && session != protocol->session) {
         protocol->session = (uint16_t)session;
@@ -644,7 +690,8 @@ static int admit(tflnest_protocol *protocol, uint32_t type, exchange *request) {
 }
 
 /* Answer a frame that is not sound, so that the host need not wait until it gives up. */
-static void refuse_frame(tflnest_protocol *protocol) {
+static void refuse_frame(tflnest_protocol *protocol)
+{
     exchange answer;
     memset(&answer, 0, sizeof answer);
     if (protocol->session != 0u) {
@@ -656,7 +703,8 @@ static void refuse_frame(tflnest_protocol *protocol) {
 }
 
 /* A frame is complete in the buffer. */
-static void take_frame(tflnest_protocol *protocol) {
+static void take_frame(tflnest_protocol *protocol)
+{
     const uint8_t *frame = protocol->config->frame;
     const uint32_t length = protocol->length;
     exchange request;
@@ -704,7 +752,8 @@ static void take_frame(tflnest_protocol *protocol) {
 
 /* ---------------------------------------------------------------------------------------- receiving */
 
-static void expect_frame(tflnest_protocol *protocol) {
+static void expect_frame(tflnest_protocol *protocol)
+{
     protocol->length = 0;
     protocol->block = 0;
     protocol->zero = 0;
@@ -712,7 +761,8 @@ static void expect_frame(tflnest_protocol *protocol) {
     protocol->oversized = 0;
 }
 
-static void keep(tflnest_protocol *protocol, uint8_t byte) {
+static void keep(tflnest_protocol *protocol, uint8_t byte)
+{
     if (protocol->length < protocol->config->frame_bytes) {
         protocol->config->frame[protocol->length] = byte;
         protocol->length++;
@@ -721,7 +771,8 @@ static void keep(tflnest_protocol *protocol, uint8_t byte) {
     }
 }
 
-static void take_end(tflnest_protocol *protocol) {
+static void take_end(tflnest_protocol *protocol)
+{
     if (!protocol->inside) {
         return; /* zeros between frames mean nothing */
     }
@@ -737,7 +788,8 @@ static void take_end(tflnest_protocol *protocol) {
     expect_frame(protocol);
 }
 
-static void take_byte(tflnest_protocol *protocol, uint8_t byte) {
+static void take_byte(tflnest_protocol *protocol, uint8_t byte)
+{
     if (byte == 0u) {
         take_end(protocol);
         return;
@@ -755,7 +807,8 @@ static void take_byte(tflnest_protocol *protocol, uint8_t byte) {
     protocol->zero = (uint8_t)(byte != 255u);
 }
 
-void tflnest_protocol_receive(tflnest_protocol *protocol, const uint8_t *bytes, uint32_t count) {
+void tflnest_protocol_receive(tflnest_protocol *protocol, const uint8_t *bytes, uint32_t count)
+{
     const uint32_t time = now(protocol);
     const uint32_t stall = protocol->config->stall_milliseconds;
     if (protocol->inside && stall != 0u && time - protocol->last_byte_time >= stall) {
@@ -774,7 +827,8 @@ void tflnest_protocol_receive(tflnest_protocol *protocol, const uint8_t *bytes, 
 /* ---------------------------------------------------------------------------------------- starting */
 
 /* Whether a transfer survived a reset: the record is sound, and the bytes are still there. */
-static int transfer_survived(const tflnest_protocol *protocol) {
+static int transfer_survived(const tflnest_protocol *protocol)
+{
     const tflnest_protocol_model *model = protocol->config->model;
     const tflnest_protocol_transfer *transfer = protocol->transfer;
     if (transfer->check != transfer_check(protocol) || transfer->page >= model->page_count ||
@@ -786,7 +840,8 @@ static int transfer_survived(const tflnest_protocol *protocol) {
            model->page_begin(model->context, transfer->page, transfer->offset) == TFLNEST_OK;
 }
 
-tflnest_status tflnest_protocol_start(tflnest_protocol *protocol, const tflnest_protocol_config *config) {
+tflnest_status tflnest_protocol_start(tflnest_protocol *protocol, const tflnest_protocol_config *config)
+{
     exchange answer;
     memset(protocol, 0, sizeof *protocol);
     if (config == NULL || config->model == NULL || config->frame == NULL || config->send == NULL ||
