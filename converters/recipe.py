@@ -43,7 +43,7 @@ DEFAULT_PRESET = "default"
 BUDGETS = ("base_bits", "base_bytes")
 
 #: Chains that start higher keep uniform base widths unless a budget is given.
-MIXED_UP_TO = 4
+MIXED_UP_TO = 6
 
 
 #: Chains that start lower are rounded jointly by default: truncation loses several points there.
@@ -171,7 +171,7 @@ class Recipe:
         scale: Where the filter scales of part-bit levels come from; "corrected" only with corrected biases.
         base_widths: "uniform", or "mixed": by sensitivity, within the budget. Without a budget of its own a
             mixed recipe takes the bits of a uniform one, and mixes only where the chain starts at
-            `MIXED_UP_TO` bits or fewer: above, there is nothing to gain.
+            `MIXED_UP_TO` bits or fewer: above, there is little to gain.
         base_bits: Budget: mean bits per weight of all filters at the lowest level, flat ones included.
         base_bytes: Budget: bytes of all filters at the lowest level; not together with `base_bits`.
         rules: First match wins.

@@ -122,7 +122,8 @@ def test_two_budgets_are_one_too_many() -> None:
 def test_widths_are_mixed_only_where_it_pays_or_is_asked_for() -> None:
     default = load_recipe("default")
     assert default.mixes_widths
-    assert not default.with_options(levels=(6, 8)).mixes_widths
-    assert default.with_options(levels=(6, 8), base_bits=6.1).mixes_widths
+    assert default.with_options(levels=(6, 8)).mixes_widths
+    assert not default.with_options(levels=(7, 8)).mixes_widths
+    assert default.with_options(levels=(7, 8), base_bits=7.1).mixes_widths
     assert not load_recipe("uniform").mixes_widths
     assert load_recipe("uniform").with_options(base_bytes=5000).mixes_widths
