@@ -34,6 +34,5 @@ def command(level: int | None, output_format: str, quiet: bool, no_progress: boo
         screen.line("no page was given up")
         return
     names = ", ".join(map(str, pages))
-    screen.line(
-        f"pages {names} given up: {freed:,} B of SRAM, {state.free_sram:,} B are free; level {state.level}"
-    )
+    room = f"{freed:,} B of SRAM" if freed else "their room stays theirs"
+    screen.line(f"pages {names} given up: {room}, {state.free_sram:,} B are free; level {state.level}")

@@ -212,9 +212,11 @@ class _Lines:
         self._unit = unit
         self._start = time.monotonic()
         self._shown: dict[str, int] = {}
+        self._first: dict[str, int] = {}
 
     def update(self, stage: str, done: int, total: int) -> None:
         """See `tflnest.progress.Progress`."""
+        first = self._first.setdefault(stage, done)  # what was done before is not part of the rate
         if time.monotonic() - self._start < PROGRESS_DELAY_S:
             return
         step = STEPS * done // max(total, 1)
@@ -222,7 +224,7 @@ class _Lines:
             self._shown[stage] = step
             share = f"{done / max(total, 1):.0%}"
             elapsed = time.monotonic() - self._start
-            rate = f", {done / elapsed:,.0f} {self._unit}/s" if self._unit else ""
+            rate = f", {(done - first) / elapsed:,.0f} {self._unit}/s" if self._unit else ""
             self._console.print(f"{stage}: {done} of {total} ({share}{rate})", markup=False, soft_wrap=True)
 
 
