@@ -11,8 +11,15 @@ from firmware_sim.firmware.names import c_type, comment, shortened, struct_text,
 from firmware_sim.firmware.plan import FirmwarePlan, Protocol
 from firmware_sim.firmware.program import DeviceStep
 from firmware_sim.firmware.protocol import protocol_text
-from tflnest.device import Argument, Call, Constant, LevelFilter, initializer
+from tflnest.device import Argument, Call, Constant, Core, LevelFilter, initializer
 from tflnest.graph import Tensor
+
+#: Names in tflnest_variant.h.
+_VARIANTS = {
+    Core.PORTABLE: "TFLNEST_VARIANT_NARROW",
+    Core.DSP: "TFLNEST_VARIANT_DSP",
+    Core.MVE: "TFLNEST_VARIANT_MVE",
+}
 
 
 @dataclass
@@ -50,6 +57,7 @@ class ModelCode:
             *(['#include "model_protocol.h"'] if plan.options.protocol is Protocol.SERIAL else []),
             *(['#include "port.h"'] if plan.options.marks else []),
             *(f'#include "{header}"' for header in sorted(headers)),
+            *self._variant(),
             "",
             *self._memory(),
         ]
@@ -64,6 +72,19 @@ class ModelCode:
             }
             lines += ["", *protocol_text(plan, places, self.free_sram_bytes)]
         return "\n".join([*lines, ""])
+
+    def _variant(self) -> list[str]:
+        """A check that the compiler chooses the variant of the kernels whose scratch was planned."""
+        if not any(call.function.has_scratch for calls in self.plan.calls for call in calls):
+            return []
+        name = _VARIANTS[self.plan.core]
+        return [
+            '#include "runtime/src/tflnest_variant.h"',
+            "",
+            f"#if TFLNEST_VARIANT != {name}",
+            f'#error "scratch was planned for {name}: generate for this processor, or define TFLNEST_VARIANT"',
+            "#endif",
+        ]
 
     def _memory(self) -> list[str]:
         plan, arena = self.plan, self.plan.arena
@@ -218,7 +239,9 @@ class ModelCode:
         lines.append("};")
         if program.nested_steps:
             lines += ["", f"static const tflnest_model_operator operators[{len(program.nested_steps)}] = {{"]
-            lines += [f"    {_operator_row(step)}," for step in program.nested_steps]
+            for step in program.nested_steps:
+                lines += struct_text(_operator_row(step), 1)
+                lines[-1] += ","
             lines.append("};")
         for what, tensors in self._interface().items():
             lines += ["", f"static const tflnest_tensor {what}[{len(tensors)}] = {{"]

@@ -32,8 +32,8 @@ from tflnest.files import read_file, write_file
 
 _WORD = 4
 _KEPT = (".text", ".rodata")
-#: Every firmware has them: the start-up code needs them.
-_EVERYWHERE = {"memcpy", "memset"}
+#: Functions of the C library that the start-up code needs.
+_START_UP = frozenset({"memcpy", "memset"})
 
 
 class Sections:
@@ -95,9 +95,17 @@ class Sections:
 
 
 def measure_kernels(
-    toolchain: Toolchain, core: str, optimization: Optimization, folder: Path
+    toolchain: Toolchain, core: str, optimization: Optimization, folder: Path, everywhere: frozenset[str]
 ) -> dict[str, Any]:
-    """Sizes of the sections of the kernels, and the sections that each function needs."""
+    """Sizes of the sections of the kernels, and the sections that each function needs.
+
+    Args:
+        toolchain: The compiler.
+        core: For which core.
+        optimization: For size or for speed.
+        folder: For temporary files.
+        everywhere: Functions of libraries that every firmware has, whatever its kernels are.
+    """
     headers = sorted({function.header for function in functions()})
     sources = [path for path in needed_files(headers) if path.suffix == ".c"]
     sections = Sections()
@@ -105,10 +113,10 @@ def measure_kernels(
         target = folder / f"{source.stem}.o"
         _compile(toolchain, core, optimization, source, target)
         sections.add(target)
-    for symbol in sections.undefined - _EVERYWHERE:
+    for symbol in sections.undefined - everywhere:
         sections.sizes[symbol] = _library_bytes(toolchain, core, symbol, folder)
     names = [function.name for function in functions()]
-    reached = {name: [item for item in sections.reached([name]) if item not in _EVERYWHERE] for name in names}
+    reached = {name: [item for item in sections.reached([name]) if item not in everywhere] for name in names}
     used = sorted({section for row in reached.values() for section in row})
     numbers = {name: number for number, name in enumerate(used)}
     return {
@@ -119,8 +127,8 @@ def measure_kernels(
 
 def measure_base(
     toolchain: Toolchain, board: Board, optimization: Optimization, protocol: Protocol, folder: Path
-) -> int:
-    """Flash of everything but model and kernels: port, start-up, `main`, pager, protocol."""
+) -> tuple[int, frozenset[str]]:
+    """Flash of everything but model and kernels: port, start-up, `main`, pager, protocol; and what it defines."""
     header = "tflnest/tflnest_protocol_pager.h"
     headers = [header, "tflnest/tflnest_crc32.h", "tflnest/tflnest_protocol.h"]
     runtime = [path for path in needed_files(headers) if path.suffix == ".c"]
@@ -141,7 +149,8 @@ def measure_base(
     own.add(folder / "stub.o")
     linked = set(image.symbols)
     names = {name.partition(":")[2].rpartition(".")[2]: size for name, size in own.sizes.items()}
-    return flash_bytes(image) - sum(size for name, size in names.items() if name in linked)
+    own_bytes = sum(size for name, size in names.items() if name in linked)
+    return flash_bytes(image) - own_bytes, frozenset(linked)
 
 
 def flash_bytes(image: Image) -> int:
@@ -155,21 +164,23 @@ def measure(toolchain: Toolchain) -> dict[str, Any]:
     """Everything that `code_sizes.json` holds."""
     kernels: dict[str, Any] = {}
     bases: dict[str, Any] = {}
+    defined: dict[str, frozenset[str]] = {}
     with tempfile.TemporaryDirectory(prefix="tflnest-") as name:
         folder = Path(name)
-        for core in measured_cores():
-            kernels[core] = {
-                str(wanted): measure_kernels(toolchain, core, wanted, folder) for wanted in Optimization
-            }
         for board in map(Board.load, list_boards()):
-            if board.port is not None:
-                bases[board.name] = {
-                    str(wanted): {
-                        str(protocol): measure_base(toolchain, board, wanted, protocol, folder)
-                        for protocol in Protocol
-                    }
-                    for wanted in Optimization
-                }
+            if board.port is None:
+                continue
+            for wanted in Optimization:
+                for protocol in Protocol:
+                    size, symbols = measure_base(toolchain, board, wanted, protocol, folder)
+                    bases.setdefault(board.name, {}).setdefault(str(wanted), {})[str(protocol)] = size
+                    defined[board.core] = defined.get(board.core, symbols) & symbols
+        for core in measured_cores():
+            everywhere = defined.get(core, _START_UP)
+            kernels[core] = {
+                str(wanted): measure_kernels(toolchain, core, wanted, folder, everywhere)
+                for wanted in Optimization
+            }
     return {"compiler": toolchain.version, "bases": bases, "kernels": kernels}
 
 

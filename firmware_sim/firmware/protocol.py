@@ -96,8 +96,8 @@ def protocol_text(plan: FirmwarePlan, places: dict[int, str], free_sram_bytes: i
     for name, tensors in (("inputs", subgraph.input_tensors()), ("outputs", subgraph.output_tensors())):
         lines += ["", f"static const tflnest_protocol_tensor protocol_{name}[{len(tensors)}] = {{"]
         for tensor in tensors:
-            rows = struct_text(_tensor_row(tensor, places[tensor.index]), 1)
-            lines += [*rows[:-1], rows[-1] + ","]
+            lines += struct_text(_tensor_row(tensor, places[tensor.index]), 1)
+            lines[-1] += ","
         lines.append("};")
     members = [
         ".identity = model.identity",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def build(folder: Path, board: Board) -> Image:
         TflnestError: It cannot be built.
     """
     Toolchain.find()
-    command = ["make", "--silent", "-C", str(folder), ELF]
+    command = ["make", "--silent", f"--jobs={os.cpu_count() or 1}", "-C", str(folder), ELF]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_BUILD_SECONDS, check=False

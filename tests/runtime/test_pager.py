@@ -275,6 +275,15 @@ def test_pages_survive_a_reset(device: Device) -> None:
     assert device.call("level") == 6
 
 
+def test_what_was_paged_out_does_not_come_back_with_a_reset(device: Device) -> None:
+    device.send(1)
+    device.call("set_level", 4)
+    assert device.call("evict", 1) == OK
+    device.state = State()
+    assert device.start() == OK
+    assert device.call("resident") == 1
+
+
 def test_a_damaged_base_page_is_not_run(library: ctypes.CDLL) -> None:
     device = Device(library)
     device.images[0][5] ^= 2

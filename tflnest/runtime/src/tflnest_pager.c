@@ -330,6 +330,9 @@ tflnest_status tflnest_pager_evict(tflnest_pager *pager, uint32_t page)
         return TFLNEST_ERROR_IN_USE;
     }
     pager->resident &= (uint8_t)~(1u << page);
+    if (model->pages[page].size > 0u) {
+        model->pages[page].slot[0] ^= 0xFFu; /* or it would be found intact after a reset */
+    }
     return TFLNEST_OK;
 }
 

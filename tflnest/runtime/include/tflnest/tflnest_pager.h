@@ -133,7 +133,7 @@ uint32_t tflnest_pager_offset(const tflnest_pager *pager);
  */
 tflnest_status tflnest_pager_complete(tflnest_pager *pager, uint32_t page);
 
-/* Give up a page in a slot, or its transfer.
+/* Give up a page in a slot, or its transfer. It does not come back with a reset.
  *
  * TFLNEST_ERROR_PAGE:     there is no such page, or it lies in flash.
  * TFLNEST_ERROR_IN_USE:   the present level needs it.
