@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import ast
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.shared import ROOT
 from tflnest.bridge import frames
 from tflnest.bridge.messages import SENTENCES, ErrorCode, ErrorReply, Message, MessageType
 from tflnest.bridge.session import Kind, RefusedError, Session, Upload
@@ -142,3 +145,21 @@ def test_every_upload_ends_whatever_gets_lost(faults: list[str], window: int) ->
         elif fault == "damage":
             upload.damaged()
     assert have == 1001
+
+
+@pytest.mark.parametrize("name", ["messages", "frames", "session", "device"])
+def test_the_core_reads_no_port_and_no_clock(name: str) -> None:
+    path = ROOT / "tflnest" / "bridge" / f"{name}.py"
+    used = {
+        module.split(".")[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for module in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert not used & {"serial", "socket", "select", "os", "time", "threading", "random"}
+    assert "tflnest.bridge.transport" not in path.read_text(encoding="utf-8")
