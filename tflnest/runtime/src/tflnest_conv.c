@@ -130,24 +130,27 @@ static void gather(const convolution *work, const int8_t *image, int32_t top, in
     const tflnest_conv_params *params = work->params;
     const tflnest_extent *filter = &params->filter, *dilation = &params->dilation;
     const int32_t channels = params->input.channels, step = dilation->width * channels;
+    const int32_t pitch = params->input.width * channels, down = dilation->height * pitch;
     const tflnest_taps rows = tflnest_taps_inside(top, filter->height, dilation->height, params->input.height);
     const tflnest_taps columns = tflnest_taps_inside(left, filter->width, dilation->width, params->input.width);
-    const int32_t inside = columns.end - columns.first;
-    if (inside < filter->width || rows.end - rows.first < filter->height) {
+    const uint32_t depth = work->depth, row = (uint32_t)filter->width * depth;
+    const uint32_t inside = (uint32_t)(columns.end - columns.first);
+    const uint32_t count = inside > 0 ? (uint32_t)(rows.end - rows.first) : 0;
+    if (inside < (uint32_t)filter->width || count < (uint32_t)filter->height) {
         put(work, 0, NULL, work->tile.products);
     }
-    int32_t pixel = ((top + rows.first * dilation->height) * params->input.width + left) * channels + columns.first * step;
-    uint32_t position = (uint32_t)(rows.first * filter->width + columns.first) * work->depth;
-    for (int32_t i = rows.first; i < rows.end && inside > 0; i++) {
+    int32_t pixel = (top + rows.first * dilation->height) * pitch + left * channels + columns.first * step;
+    uint32_t position = (uint32_t)rows.first * row + (uint32_t)columns.first * depth;
+    for (uint32_t i = 0; i < count; i++) {
         if (work->is_contiguous) {
-            put(work, position, image + pixel, (uint32_t)inside * work->depth);
+            put(work, position, image + pixel, inside * depth);
         } else {
-            for (int32_t j = 0; j < inside; j++) {
-                put(work, position + (uint32_t)j * work->depth, image + pixel + j * step, work->depth);
+            for (uint32_t j = 0; j < inside; j++) {
+                put(work, position + j * depth, image + pixel + (int32_t)j * step, depth);
             }
         }
-        position += (uint32_t)filter->width * work->depth;
-        pixel += dilation->height * params->input.width * channels;
+        position += row;
+        pixel += down;
     }
 }
 

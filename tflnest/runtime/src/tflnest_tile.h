@@ -78,8 +78,8 @@ void tflnest_tile_decode_rows(tflnest_tile *tile, const tflnest_filter *filter, 
 /* Bytes of a block of pixels; a multiple of 8. */
 uint32_t tflnest_block_bytes(uint32_t products);
 
-/* Whether pixels can only be loaded into a block as a whole,
- * because pieces of `depth` activations are no whole number of words. */
+/* Whether pixels can only be loaded into a block as a whole, because pieces of `depth` activations are no
+ * whole words. */
 int tflnest_block_needs_whole(uint32_t depth);
 
 /* Put activations into one pixel of a block.

@@ -46,9 +46,9 @@ void tflnest_block_load(const tflnest_tile *tile, tflnest_operand *block, uint32
     int8_t *to = block + pixel * vectors_of(tile->products) * VECTOR + position;
     if (input == NULL) {
         const int8x16_t blank = vdupq_n_s8((int8_t)tile->requantization->input_zero_point);
-        for (int32_t left = (int32_t)count; left > 0; left -= (int32_t)VECTOR) {
+        for (int32_t left = (int32_t)count; left > 0; left -= 16) {
             vstrbq_p_s8(to, blank, vctp8q((uint32_t)left));
-            to += VECTOR;
+            to += 16;
         }
         return;
     }
@@ -66,98 +66,128 @@ void tflnest_block_load(const tflnest_tile *tile, tflnest_operand *block, uint32
 
 /* ----------------------------------------------------------------------------------------------- decoding */
 
-/* Four words of each of four groups; `active` says which groups there are. */
+/* What decodes whole groups of weights to one row; it knows where the members lie. */
 typedef struct {
-    uint8x16_t words[4];
-} quadruple;
+    const uint8_t *fours;
+    const uint8_t *lower[2]; /* the other fields; the upper and lower halves of groups where they have 4 bits */
+    int8_t *row;
+    uint32_t groups;
+    uint32_t fill; /* a byte of the fields that are not there */
+} group_work;
 
-/* Take four groups of weights apart by lists of fields: 4, 4 + 2, 4 + 2 + 2 or 4 + 4 bits.
- *
- * sign, fill What the offset adds: to the upper bits, and in place of fields that are not there.
- */
-static inline quadruple decode_quadruple(tflnest_field_list list, const uint8_t *const codes[3], uint8x16_t sign,
-                                         uint8x16_t fill, mve_pred16_t active)
-{
-    static const uint32_t places[4] = {0, 8, 16, 24};
-    const uint32x4_t offsets = vldrwq_u32(places);
-    const uint32_t *fours = (const void *)codes[0];
-    uint8x16_t a = vreinterpretq_u8_u32(vldrwq_gather_offset_z_u32(fours, offsets, active));
-    uint8x16_t b = vreinterpretq_u8_u32(vldrwq_gather_offset_z_u32(fours + 1, offsets, active));
-    uint8x16_t low_a = fill, low_b = fill;
-    if (list == TFLNEST_FIELDS_4_4) {
-        fours = (const void *)codes[1];
-        low_a = vreinterpretq_u8_u32(vldrwq_gather_offset_z_u32(fours, offsets, active));
-        low_b = vreinterpretq_u8_u32(vldrwq_gather_offset_z_u32(fours + 1, offsets, active));
-    } else if (list != TFLNEST_FIELDS_4) {
-        low_a = vreinterpretq_u8_u32(vldrwq_z_u32((const void *)codes[1], active));
-        if (list == TFLNEST_FIELDS_4_2_2) {
-            low_b = vreinterpretq_u8_u32(vldrwq_z_u32((const void *)codes[2], active));
-        }
-        const uint8x16_t moved = vandq_u8(veorq_u8(low_a, vshrq_n_u8(low_b, 2)), vdupq_n_u8(0x33));
-        low_a = veorq_u8(low_a, moved);
-        low_b = veorq_u8(low_b, vshlq_n_u8(moved, 2));
+/* Four groups at a time: word t of all of them in one vector. r3 and r4 the halves of groups of 4 bits, r5 and r6
+ * lower fields, r7 row, r8 fill, r1 the sign bit, r0 sum; q6 a mask, q7 and q5 where groups and vectors lie. */
+#define LOAD_FOURS(words0, words1, half0, half1)    \
+    "    vldrw.u32 " words0 ", [" half0 ", q7]\n"   \
+    "    vldrw.u32 " words1 ", [" half1 ", q7]\n"   \
+    "    add " half0 ", #32\n"                      \
+    "    add " half1 ", #32\n"
+
+/* The upper bits of the units of q2 and q3 into q2, the lower ones into q3. */
+#define INTERLEAVE_PAIRS                            \
+    "    vshr.u8 q4, q3, #2\n"                      \
+    "    veor q4, q4, q2\n"                         \
+    "    vand q4, q4, q6\n"                         \
+    "    veor q2, q2, q4\n"                         \
+    "    vshl.i8 q4, q4, #2\n"                      \
+    "    veor q3, q3, q4\n"
+
+#define STORE_WORDS(words, next)                    \
+    "    vadd.i8 " words ", " words ", r1\n"        \
+    "    vstrw.32 " words ", [r7, q5]\n"            \
+    "    add r7, #" next "\n"                       \
+    "    vaddva.s8 r0, " words "\n"
+
+/* Nibbles of `high` and `low` become two words of every group. */
+#define STORE_NIBBLES(high, low, next)              \
+    "    vmov q4, " high "\n"                       \
+    "    vsri.8 q4, " low ", #4\n"                  \
+    "    vsli.8 " low ", " high ", #4\n"            \
+    STORE_WORDS("q4", "4") STORE_WORDS(low, next)
+
+#define DECODE_ROW(name, load)                                                             \
+    __attribute__((naked, noinline)) static int32_t name(const group_work *work)           \
+    {                                                                                      \
+        (void)work;                                                                        \
+        __asm volatile(                                                                    \
+            "    push {r4-r8, lr}\n"                                                      \
+            "    vpush {d8-d15}\n"                                                        \
+            "    ldmia.w r0, {r3, r5, r6, r7, r12}\n"                                     \
+            "    ldr r8, [r0, #20]\n"                                                     \
+            "    mov r2, #0\n"                                                            \
+            "    vidup.u32 q7, r2, #8\n"                                                  \
+            "    vshl.i32 q5, q7, #3\n"                                                   \
+            "    vmov.i8 q6, #0x33\n"                                                     \
+            "    add r4, r3, #4\n"                                                        \
+            "    mov r0, #0\n"                                                            \
+            "    mov r1, #0x80\n"                                                         \
+            "    wlstp.32 lr, r12, 2f\n"                                                  \
+            "1:\n"                                                                        \
+            LOAD_FOURS("q0", "q1", "r3", "r4") load                                        \
+            STORE_NIBBLES("q0", "q2", "4") STORE_NIBBLES("q1", "q3", "244")                \
+            "    letp lr, 1b\n"                                                           \
+            "2:\n"                                                                        \
+            "    vpop {d8-d15}\n"                                                         \
+            "    pop {r4-r8, pc}\n" ::: "memory");                                        \
     }
-    a = veorq_u8(a, sign);
-    b = veorq_u8(b, sign);
-    quadruple weights;
-    weights.words[0] = vsriq_n_u8(a, low_a, 4);
-    weights.words[1] = vsliq_n_u8(low_a, a, 4);
-    weights.words[2] = vsriq_n_u8(b, low_b, 4);
-    weights.words[3] = vsliq_n_u8(low_b, b, 4);
-    return weights;
-}
+
+DECODE_ROW(decode_4, "    vdup.8 q2, r8\n    vdup.8 q3, r8\n")
+DECODE_ROW(decode_4_2, "    vldrw.u32 q2, [r5], #16\n    vdup.8 q3, r8\n" INTERLEAVE_PAIRS)
+DECODE_ROW(decode_4_2_2, "    vldrw.u32 q2, [r5], #16\n    vldrw.u32 q3, [r6], #16\n" INTERLEAVE_PAIRS)
+DECODE_ROW(decode_4_4, LOAD_FOURS("q2", "q3", "r5", "r6"))
 
 /* Decode whole groups of weights to one row; returns their sum. */
-static inline int32_t decode_groups(tflnest_field_list list, const tflnest_filter *filter, uint32_t group,
-                                    uint32_t count, int8_t *row)
+static int32_t decode_groups(tflnest_field_list list, const tflnest_filter *filter, uint32_t group, uint32_t count,
+                             int8_t *row)
 {
-    static const uint32_t places[4] = {0, TURN, 2 * TURN, 3 * TURN};
-    const uint32x4_t offsets = vldrwq_u32(places);
-    const uint8x16_t sign = vdupq_n_u8((uint8_t)(filter->offset >> 7) * 0x88u);
+    static int32_t (*const functions[])(const group_work *) = {NULL, decode_4, decode_4_2, decode_4_2_2, decode_4_4};
+    const tflnest_field *fields = filter->fields;
     const uint32_t bits = filter->offset & 15u;
-    const uint8x16_t fill = vdupq_n_u8((uint8_t)(list == TFLNEST_FIELDS_4_2 ? (bits & 3u) * 0x55u : bits * 0x11u));
-    const uint8_t *codes[3] = {filter->fields[0].codes + 8 * group, NULL, NULL};
-    const uint32_t steps[3] = {32, list == TFLNEST_FIELDS_4_4 ? 32 : 16, 16};
-    for (uint32_t i = 1; i < filter->field_count; i++) {
-        codes[i] = filter->fields[i].codes + steps[i] / 4 * group;
+    group_work work;
+    work.fours = fields[0].codes + 8 * group;
+    work.lower[0] = work.lower[1] = NULL;
+    if (list == TFLNEST_FIELDS_4_4) {
+        work.lower[0] = fields[1].codes + 8 * group;
+        work.lower[1] = work.lower[0] + 4;
+    } else if (list != TFLNEST_FIELDS_4) {
+        work.lower[0] = fields[1].codes + 4 * group;
+        work.lower[1] = list == TFLNEST_FIELDS_4_2_2 ? fields[2].codes + 4 * group : NULL;
     }
+    work.row = row;
+    work.groups = count;
+    work.fill = list == TFLNEST_FIELDS_4_2 ? (bits & 3u) * 0x55u : bits * 0x11u;
+    return functions[list](&work);
+}
+
+/* Weights that are decoded to int8 at a time. */
+#define CHUNK 64u
+
+/* Lay out weights that are int8 in one row; returns their sum. */
+static int32_t place_weights(const int8_t *weights, uint32_t count, int8_t *row)
+{
     int32_t sum = 0;
-    for (int32_t left = (int32_t)count; left > 0; left -= 4) {
-        const mve_pred16_t active = vctp32q((uint32_t)left);
-        const quadruple weights = decode_quadruple(list, codes, sign, fill, active);
-        for (uint32_t i = 0; i < 4; i++) {
-            uint32_t *to = (uint32_t *)(void *)row + i;
-            vstrwq_scatter_offset_p_u32(to, offsets, vreinterpretq_u32_u8(weights.words[i]), active);
-            sum = vaddvaq_p_s8(sum, vreinterpretq_s8_u8(weights.words[i]), active);
-        }
-        for (uint32_t i = 0; i < 3; i++) {
-            codes[i] += steps[i];
-        }
-        row += 4 * TURN;
+    for (int32_t left = (int32_t)count; left > 0; left -= (int32_t)VECTOR) {
+        const int8x16_t vector = vldrbq_z_s8(weights, vctp8q((uint32_t)left));
+        vstrbq_s8(row, vector);
+        sum = vaddvaq_s8(sum, vector);
+        weights += VECTOR;
+        row += TURN;
     }
     return sum;
 }
 
-/* Decode any weights to one row, by way of int8; returns their sum. */
+/* Decode any weights to one row; returns their sum. */
 static int32_t decode_any(const tflnest_filter *filter, uint32_t first, uint32_t count, int8_t *row)
 {
+    if (filter->values != NULL) {
+        return place_weights(filter->values + first, count, row);
+    }
     int32_t sum = 0;
-    while (count > 0) {
-        int8_t chunk[VECTOR];
-        const uint32_t part = count < VECTOR ? count : VECTOR;
-        const mve_pred16_t active = vctp8q(part);
-        const int8_t *from = chunk;
-        if (filter->values != NULL) {
-            from = filter->values + first;
-        } else {
-            tflnest_decode(filter, first, part, chunk);
-        }
-        const int8x16_t weights = vldrbq_z_s8(from, active);
-        vstrbq_s8(row, weights);
-        sum = vaddvaq_s8(sum, weights);
-        first += part;
-        count -= part;
-        row += TURN;
+    for (uint32_t i = 0; i < count; i += CHUNK) {
+        int8_t chunk[CHUNK];
+        const uint32_t part = count - i < CHUNK ? count - i : CHUNK;
+        tflnest_decode(filter, first + i, part, chunk);
+        sum += place_weights(chunk, part, row + i / VECTOR * TURN);
     }
     return sum;
 }
@@ -165,19 +195,10 @@ static int32_t decode_any(const tflnest_filter *filter, uint32_t first, uint32_t
 static int32_t decode_row(const tflnest_filter *filter, tflnest_field_list list, uint32_t first, uint32_t count,
                           int8_t *row)
 {
-    const uint32_t group = first / TFLNEST_GROUP, groups = count / TFLNEST_GROUP;
-    switch (list) {
-    case TFLNEST_FIELDS_4:
-        return decode_groups(TFLNEST_FIELDS_4, filter, group, groups, row);
-    case TFLNEST_FIELDS_4_2:
-        return decode_groups(TFLNEST_FIELDS_4_2, filter, group, groups, row);
-    case TFLNEST_FIELDS_4_2_2:
-        return decode_groups(TFLNEST_FIELDS_4_2_2, filter, group, groups, row);
-    case TFLNEST_FIELDS_4_4:
-        return decode_groups(TFLNEST_FIELDS_4_4, filter, group, groups, row);
-    default:
+    if (list == TFLNEST_FIELDS_OTHER) {
         return decode_any(filter, first, count, row);
     }
+    return decode_groups(list, filter, first / TFLNEST_GROUP, count / TFLNEST_GROUP, row);
 }
 
 /* Put the parameters of a group of channels into vectors, where they stand. */
