@@ -1,11 +1,11 @@
 """Runs the device's C kernels under address and undefined-behaviour sanitizers.
 
     LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
-        python -m tests.tflnest.native.sanitized [--seeds N] [--fuzz N] [--weighted] [COMPILER-FLAG ...]
+        python -m tests.tflnest.native.sanitized [--seeds N] [--fuzz N] [--weighted] [--misshapen N] [COMPILER-FLAG ...]
 
 Every activation, constant and scratch buffer is memory of its own with exactly the bytes it needs, so that a
-sanitizer sees one byte too far. Runs the operator sweep against the reference kernels, then kernels with
-random parameters that their checks accept. Prints counts; a sanitizer ends the process with its report.
+sanitizer sees one byte too far. Runs the operator sweep against the reference kernels, models whose shapes
+contradict each other, then kernels with random parameters that their checks accept. Prints counts; a sanitizer ends the process with its report.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from tflnest.device.parameters import (
 )
 from tflnest.device.structures import Computed, Constant, Memory
 from tflnest.device.weights import nested_filter
+from tflnest.errors import FormatError
 from tflnest.model import Model
 from tflnest.native.compiler import Compiler, shared_library
 from tflnest.native.frame import Frame, Segment
@@ -114,6 +115,49 @@ def sweep(names: Sequence[str], seeds: int) -> int:
                     assert_same(whole, case.inputs, level=level)
                     count += 1
     return count
+
+
+def misshape(content: bytes, rng: np.random.Generator) -> Model | None:
+    """The model with the shape of one tensor changed; None where it can no longer be read."""
+    model = Model.from_bytes(content)
+    tensors = model.tree.subgraphs[0].tensors
+    tensor = tensors[int(rng.integers(len(tensors)))]
+    shape = [int(size) for size in (tensor.shape if tensor.shape is not None else ())]
+    kind = int(rng.integers(4)) if shape else 2
+    if kind == 0:
+        axis = int(rng.integers(len(shape)))
+        shape[axis] = max(1, shape[axis] + int(rng.choice([-2, -1, 1, 2, 7])))
+    elif kind == 1:
+        shape.pop(int(rng.integers(len(shape))))
+    elif kind == 2:
+        shape.insert(int(rng.integers(len(shape) + 1)), int(rng.integers(1, 4)))
+    else:
+        shape = [int(size) for size in rng.permutation(shape)]
+    tensor.shape, tensor.shapeSignature = np.array(shape, np.int32), None
+    model.changed()
+    try:
+        return Model.from_bytes(model.to_bytes())
+    except FormatError:
+        return None
+
+
+def sweep_misshapen(names: Sequence[str], count: int) -> int:
+    """Run models that contradict themselves: both engines refuse them alike, or compute the same."""
+    rng = np.random.default_rng(count)
+    readable = 0
+    for name in names:
+        for _ in range(count):
+            case = draw(name, int(rng.integers(1 << 20)))
+            model = misshape(case.model, rng)
+            if model is not None:
+                tensors = model.graph.main.input_tensors()
+                rows = [
+                    [np.resize(value, tensor.shape) for value, tensor in zip(row, tensors, strict=True)]
+                    for row in case.inputs
+                ]
+                assert_same(model, rows, same_words=False)
+                readable += 1
+    return readable
 
 
 # -------------------------------------------------------------------------------------------------- parameters
@@ -258,6 +302,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--fuzz", type=int, default=2000)
+    parser.add_argument("--misshapen", type=int, default=0, help="models per operator with a changed shape")
     parser.add_argument("--weighted", action="store_true", help="operators with weights only")
     arguments, flags = parser.parse_known_args()
     library = Library(shared_library(unit(), Compiler.find(), (*FLAGS, *flags)))
@@ -265,10 +310,11 @@ def main() -> int:
     tflnest.native.engine.constant_location = separate_constants
     tflnest.native.program.Frame = SeparateFrame
     models = sweep(WEIGHTED if arguments.weighted else tuple(CASES), arguments.seeds)
+    misshapen = sweep_misshapen(tuple(CASES), arguments.misshapen)
     rng = np.random.default_rng(arguments.seeds)
     results = [run_trial(library, random_trial(rng)) for _ in range(arguments.fuzz)]
     counts = {name: results.count(name) for name in ("ran", "accepted", "refused")}
-    sys.stdout.write(f"{models} {counts['ran']} {counts['accepted']} {counts['refused']}\n")
+    sys.stdout.write(f"{models} {misshapen} {counts['ran']} {counts['accepted']} {counts['refused']}\n")
     return 0
 
 

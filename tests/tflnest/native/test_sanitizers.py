@@ -60,7 +60,7 @@ VARIANTS = {
 def test_sanitized(variant: str, compiler: Compiler) -> None:
     if variant == "avx2" and " avx2 " not in processor():
         pytest.skip("the processor has no AVX2")
-    models, ran, accepted, refused = counts(
+    models, _, ran, accepted, refused = counts(
         compiler, "--seeds", "1", "--fuzz", "600", "--weighted", VARIANTS[variant]
     )
     assert models > 60
@@ -69,14 +69,17 @@ def test_sanitized(variant: str, compiler: Compiler) -> None:
 
 
 def test_sanitized_operators_without_weights(compiler: Compiler) -> None:
-    models, *_ = counts(compiler, "--seeds", "1", "--fuzz", "0")
+    models, misshapen, *_ = counts(compiler, "--seeds", "1", "--fuzz", "0", "--misshapen", "3")
     assert models > 150
+    assert misshapen > 300
 
 
 @pytest.mark.slow
 def test_sanitized_at_length(compiler: Compiler) -> None:
-    models, ran, _, refused = counts(compiler, "--seeds", "12", "--fuzz", "20000", "-march=native")
-    assert models > 1500 and ran > 5000 and refused > 1000
+    models, misshapen, ran, _, refused = counts(
+        compiler, "--seeds", "12", "--fuzz", "20000", "--misshapen", "40", "-march=native"
+    )
+    assert models > 1500 and misshapen > 3000 and ran > 5000 and refused > 1000
 
 
 def test_the_sanitizer_sees_one_byte_too_far(compiler: Compiler) -> None:
