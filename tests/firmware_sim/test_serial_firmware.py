@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -170,3 +170,43 @@ def test_a_host_that_was_cut_off_by_a_reset_is_told(machine: Emulator) -> None:
                 board.state()
         board.link.hello()
         assert board.info().level == 4
+
+
+class Interrupt:
+    """A line that lets something happen before a frame."""
+
+    def __init__(self, action: Callable[[], None], frames: int) -> None:
+        self.action = action
+        self.frames = frames
+
+    def __call__(self, content: bytes) -> bytes:
+        self.frames -= 1
+        if self.frames == -1:
+            self.action()
+        return content
+
+
+@pytest.mark.slow
+def test_the_reset_button_may_be_pressed_at_any_frame(machine: Emulator) -> None:
+    model, x, outputs = subject()
+
+    def push_and_run(board: RemoteBoard) -> bool:
+        board.push(model)
+        right = np.array_equal(board.run(x), outputs[8])
+        return right and all(check.sound and check.resident for check in board.verify(model))
+
+    for frames in range(1, 60):
+        interrupt = Interrupt(machine.reset, frames)
+        with RemoteBoard(
+            FaultyTransport(SerialTransport(machine.url), interrupt), timeout=TIMEOUT_S
+        ) as board:
+            try:
+                board.page_out()
+                assert push_and_run(board)
+            except RestartedError:  # before the push looked at the board, or after it
+                board.link.hello()
+                assert push_and_run(board)
+        if interrupt.frames >= 0:
+            assert frames > 15
+            return
+    raise AssertionError("the conversation is longer than the sweep")
