@@ -165,10 +165,10 @@ def set_delegate_level(delegate: Any, level: int | Mapping[str, int]) -> None:
 
 
 def _session(delegate: Any) -> _Session:
-    session = _sessions.get(delegate)
-    if session is None:
-        raise UsageError("the delegate is not one of tflnest.load_delegate")
-    return session
+    try:
+        return _sessions[delegate]
+    except (KeyError, TypeError):  # the second: there are no weak references to it
+        raise UsageError("the delegate is not one of tflnest.load_delegate") from None
 
 
 def _searcher(scope: str) -> Callable[[str], Any]:

@@ -21,7 +21,7 @@ static int read_number(const char *text, uint64_t highest, uint64_t *number)
     }
     for (; *text != 0; text++) {
         const uint64_t digit = (uint64_t)(unsigned char)*text - '0';
-        if (digit > 9 || *number > (highest - digit) / 10) {
+        if (digit > 9 || digit > highest || *number > (highest - digit) / 10) {
             return 0;
         }
         *number = 10 * *number + digit;

@@ -215,6 +215,10 @@ int tflnest_operator_prepare(tfl_context *context, tfl_node *node)
         context->report_error(context, "tflnest: operator %s: %s", operator->name, problem);
         return TFL_ERROR;
     }
+    if (operator->expanded.values == NULL && node->inputs != NULL && node->inputs->size > 0) {
+        node->inputs->size = 1; /* a runtime refuses to invoke a node of which a constant is absent */
+        node->inputs->data[0] = operator->input;
+    }
     if (resize(context, operator->output, output.values, output.rank) != TFL_OK) {
         return TFL_ERROR;
     }

@@ -214,6 +214,7 @@ const char *tflnest_stock_convert(tflnest_operator *operator, tfl_context *conte
         return problem;
     }
     if (!knows_scales(&context->tensors[operator->input])) {
+        node->inputs->size = 1; /* some of the others may be absent */
         take_over(operator, node, registration);
         return NULL;
     }
