@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from firmware_sim.board import Board
+from firmware_sim.toolchain import PREFIX, WARNINGS, Toolchain, core_flags
 from tests.firmware_sim.monitor import require_emulator
 from tests.runtime.weight_board import build, measure
 from tests.runtime.weight_cases import (
@@ -17,6 +21,7 @@ from tests.runtime.weight_cases import (
     fully_connected_case,
     random_case,
 )
+from tests.runtime.weight_library import RUNTIME, SOURCES
 from tflnest.device.core import Core
 from tflnest.device.scratch import conv_scratch, depthwise_conv_scratch, fully_connected_scratch
 
@@ -69,3 +74,28 @@ def test_many_random_cases(board: str, tmp_path: Path) -> None:
         cases = [random_case(rng) for _ in range(100)]
         for case, measured in zip(cases, measure(board, image, cases, tmp_path), strict=True):
             assert measured.wrong == 0, (case.kernel, case.params)
+
+
+@pytest.mark.parametrize("board", ["mps2-an386", "mps3-an547"])
+def test_clang_compiles_the_same(board: str, tmp_path: Path) -> None:
+    require_emulator()
+    if shutil.which("clang") is None:
+        pytest.skip("clang is not installed")
+    headers = Path(Toolchain.find().compiler).resolve().parent.parent / "lib" / PREFIX.rstrip("-") / "include"
+    if not headers.is_dir():
+        pytest.skip("the C library of the cross compiler is elsewhere")
+    objects = []
+    for source in SOURCES:
+        objects.append(tmp_path / f"{source.stem}.o")
+        command = ["clang", "--target=arm-none-eabi", *core_flags(Board.load(board).core), "-std=c99", "-O2"]
+        command += [*WARNINGS, f"-I{RUNTIME / 'include'}", f"-I{RUNTIME / 'src'}", "-isystem", str(headers)]
+        subprocess.run(
+            [*command, "-ffreestanding", "-fshort-enums", "-c", str(source), "-o", str(objects[-1])],
+            check=True,
+        )
+    rng = np.random.default_rng(5)
+    cases = [random_case(rng) for _ in range(30)] + _wide_cases(rng)[:20]
+    measured = measure(
+        board, build(board, tmp_path, flags=["-Wl,--no-warn-execstack"], kernels=objects), cases, tmp_path
+    )
+    assert [one.wrong for one in measured] == [0] * len(cases)

@@ -107,8 +107,14 @@ def _blob(base: int, cases: Sequence[Case]) -> bytes:
     return bytes(blob.content)
 
 
-def build(board: str, folder: Path, optimization: str = "-O2", flags: Sequence[str] = ()) -> Image:
-    """Link the firmware that runs cases."""
+def build(
+    board: str,
+    folder: Path,
+    optimization: str = "-O2",
+    flags: Sequence[str] = (),
+    kernels: Sequence[Path] = SOURCES,
+) -> Image:
+    """Link the firmware that runs cases; `kernels` are the kernels' sources, or objects made of them."""
     profile = Board.load(board)
     definitions = [
         f"-DCASES_ADDRESS=0x{profile.flash_base + CASES_OFFSET:x}u",
@@ -117,7 +123,7 @@ def build(board: str, folder: Path, optimization: str = "-O2", flags: Sequence[s
     ]
     return Toolchain.find().link(
         profile,
-        [FIRMWARE, *SOURCES],
+        [FIRMWARE, *kernels],
         folder / f"{board}.elf",
         include=[RUNTIME / "include", RUNTIME / "src"],
         optimization=optimization,

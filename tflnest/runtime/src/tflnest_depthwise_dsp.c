@@ -145,9 +145,8 @@ typedef struct {
     "    asr " acc ", r9\n"               \
     "    ssat " acc ", #8, " acc "\n"
 
-__attribute__((naked, noinline)) static void multiply_windows(const multiplication *work)
+__attribute__((naked, noinline)) static void multiply_windows(const multiplication *work __attribute__((unused)))
 {
-    (void)work;
     __asm volatile(
         "    push {r4-r11, lr}\n"
         "    sub sp, #52\n"

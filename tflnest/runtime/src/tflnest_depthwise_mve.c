@@ -96,9 +96,8 @@ typedef struct {
     "    vrshl.s32 " acc ", " acc ", q2\n"
 
 /* r1 weights, r2 address of the channels in the first tap, r6 output, r11 parameters; q0 and q1 sums. */
-__attribute__((naked, noinline)) static void multiply_windows(multiplication *work)
+__attribute__((naked, noinline)) static void multiply_windows(multiplication *work __attribute__((unused)))
 {
-    (void)work;
     __asm volatile(
         "    push {r0, r4-r11, lr}\n"
         "    vpush {d8-d13}\n"

@@ -109,33 +109,28 @@ typedef struct {
     "    add lr, #4\n"                            \
     "    stmia.w lr, {r2, r3, r4}\n"
 
-__attribute__((naked, noinline)) static int32_t multiply_4_2_2(row *work)
+__attribute__((naked, noinline)) static int32_t multiply_4_2_2(row *work __attribute__((unused)))
 {
-    (void)work;
     MULTIPLY_ROW("", GROUP_4_2_2, KEEP_CODES);
 }
 
-__attribute__((naked, noinline)) static int32_t multiply_4_2(row *work)
+__attribute__((naked, noinline)) static int32_t multiply_4_2(row *work __attribute__((unused)))
 {
-    (void)work;
     MULTIPLY_ROW("", GROUP_4_2, KEEP_CODES);
 }
 
-__attribute__((naked, noinline)) static int32_t multiply_4_4(row *work)
+__attribute__((naked, noinline)) static int32_t multiply_4_4(row *work __attribute__((unused)))
 {
-    (void)work;
     MULTIPLY_ROW("", GROUP_4_4, KEEP_CODES);
 }
 
-__attribute__((naked, noinline)) static int32_t multiply_flat(row *work)
+__attribute__((naked, noinline)) static int32_t multiply_flat(row *work __attribute__((unused)))
 {
-    (void)work;
     MULTIPLY_ROW("", GROUP_FLAT, KEEP_CODES);
 }
 
-__attribute__((naked, noinline)) static int32_t multiply_4(row *work)
+__attribute__((naked, noinline)) static int32_t multiply_4(row *work __attribute__((unused)))
 {
-    (void)work;
     MULTIPLY_ROW("    mov r4, #0\n    mov r7, #0x00F000F0\n    mov r8, #0x000F000F\n", GROUP_4,
                  "    str r2, [lr, #4]\n    add r0, r0, r4, lsl #4\n");
 }

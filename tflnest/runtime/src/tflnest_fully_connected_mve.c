@@ -112,9 +112,8 @@ typedef void multiply_function(rows *);
     MULTIPLY_VECTOR("q0", sum) MULTIPLY_VECTOR("q1", sum) MULTIPLY_VECTOR("q2", sum) MULTIPLY_VECTOR("q3", sum)
 
 #define MULTIPLY_ROWS(name, block, mask, store)                              \
-    __attribute__((naked, noinline)) static void name(rows *work)            \
+    __attribute__((naked, noinline)) static void name(rows *work __attribute__((unused)))            \
     {                                                                        \
-        (void)work;                                                          \
         __asm volatile(                                                      \
             "    push {r0, r4-r10, lr}\n"                                   \
             "    sub sp, #4\n"                                              \

@@ -300,9 +300,8 @@ void tflnest_tile_dsp_finish(const tflnest_tile *tile, const tflnest_channel *ne
     "    ssat " acc ", #8, " acc "\n"
 
 /* Multiply two pixels by pairs of channels. The outputs are clamped to int8, whatever the activation range is. */
-__attribute__((naked, noinline)) static void multiply_pairs(const multiplication *work)
+__attribute__((naked, noinline)) static void multiply_pairs(const multiplication *work __attribute__((unused)))
 {
-    (void)work;
     __asm volatile(
         "    push {r4-r11, lr}\n"
         "    sub sp, #36\n"

@@ -106,9 +106,8 @@ typedef struct {
     STORE_WORDS("q4", "4") STORE_WORDS(low, next)
 
 #define DECODE_ROW(name, load)                                                             \
-    __attribute__((naked, noinline)) static int32_t name(const group_work *work)           \
+    __attribute__((naked, noinline)) static int32_t name(const group_work *work __attribute__((unused)))           \
     {                                                                                      \
-        (void)work;                                                                        \
         __asm volatile(                                                                    \
             "    push {r4-r8, lr}\n"                                                      \
             "    vpush {d8-d15}\n"                                                        \
@@ -263,9 +262,8 @@ typedef struct {
 
 /* Multiply two pixels by groups of four channels. Sums lie in the even registers: pixel 0 r0, r2, r4, r6; pixel 1
  * r8, r10, r12, lr. r1 weights, r3 and r5 pixels, r7 count, r11 parameters. */
-__attribute__((naked, noinline)) static void multiply_groups(const multiplication *work)
+__attribute__((naked, noinline)) static void multiply_groups(const multiplication *work __attribute__((unused)))
 {
-    (void)work;
     __asm volatile(
         "    push {r4-r11, lr}\n"
         "    vpush {d8-d11}\n"
