@@ -89,7 +89,9 @@ def main() -> None:
     @click.option(
         "--repeats", default=7, show_default=True, help="Turns of each engine; the best time counts."
     )
-    @click.option("--levels", metavar="B,B,...", help="Also nest the models in this chain and run its levels.")
+    @click.option(
+        "--levels", metavar="B,B,...", help="Also nest the models in this chain and run its levels."
+    )
     @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
     def command(models: tuple[Path, ...], repeats: int, levels: str | None, style: str) -> None:
         folder = ROOT.parent / "shared" / "models"

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
 
-from tflnest.errors import TflnestError, UsageError
+from tflnest.errors import UsageError
 from tflnest.interpreter import ENGINES
 from tflnest.kernels import Kernel, Node
 from tflnest.kernels import prepare as prepare_reference
-from tflnest.native.library import library
+from tflnest.native.library import is_available
 from tflnest.native.standalone import prepare_native
 from tflnest.runner import usable_cores
 
@@ -46,15 +45,6 @@ def prepare(node: Node) -> Kernel:
         FormatError: The operator contradicts itself.
     """
     name = _engine.get()
-    if name == "native" or (name == "auto" and _has_native()):
+    if name == "native" or (name == "auto" and is_available()):
         return prepare_native(node, usable_cores())
     return prepare_reference(node)
-
-
-@cache
-def _has_native() -> bool:
-    try:
-        library()
-    except TflnestError:
-        return False
-    return True

@@ -13,6 +13,7 @@ from tflnest.graph import Tensor
 from tflnest.interpreter import ENGINES, FULL_BITS, Interpreter
 from tflnest.materialization import materialize
 from tflnest.model import Model
+from tflnest.native.library import is_available
 from tflnest.progress import Progress, silent
 from tflnest.schema import runtime
 from tflnest.silence import silenced
@@ -33,14 +34,14 @@ class Runner:
     Args:
         model: Plain or nested, int8 or float; its one input takes one sample at a time.
         level: Level of a nested model; None for the full-bit one.
-        engine: "reference", "native", "litert", or "auto": the reference engine for integer models, stock
-            TensorFlow Lite for float ones. The native engine uses all cores.
+        engine: "reference", "native", "litert", or "auto": for integer models the native engine, or the reference
+            engine where there is no C compiler; stock TensorFlow Lite for float ones. The native engine uses
+            all cores.
 
     Attributes:
         input: The input tensor.
         outputs: The output tensors.
         engine: The engine that was chosen.
-        fallbacks: Operators that the native engine leaves to the reference kernels, by label, with the reason.
 
     Raises:
         UsageError: No such engine or level.
@@ -61,7 +62,8 @@ class Runner:
         self.input = single_input(model)
         self.outputs: tuple[Tensor, ...] = tuple(model.graph.main.output_tensors())
         if engine == "auto":
-            engine = ENGINES[0] if is_integer(model) else STOCK_ENGINE
+            integer_engine = "native" if is_available() else "reference"
+            engine = integer_engine if is_integer(model) else STOCK_ENGINE
         elif engine != STOCK_ENGINE and not is_integer(model):
             raise UnsupportedError(
                 f"the {engine} engine computes with integers, and the model is float",
@@ -69,18 +71,22 @@ class Runner:
             )
         self.engine = engine
         self._stock: Any = None
-        self.fallbacks: dict[str, str] = {}
+        self._own: Interpreter | None = None
         if engine == STOCK_ENGINE:
             stock = model if model.directory is None else materialize(model, level)
             self._stock = _stock_interpreter(stock.to_bytes())
         else:
-            self._reference = Interpreter(
+            self._own = Interpreter(
                 model=model,
                 engine=engine,
                 level=level if model.directory is not None else None,
                 threads=usable_cores() if engine == "native" else 1,
             )
-            self.fallbacks = self._reference.fallbacks
+
+    @property
+    def fallbacks(self) -> dict[str, str]:
+        """Operators that the native engine leaves to the reference kernels, by label, with the reason."""
+        return {} if self._own is None else self._own.fallbacks
 
     def run(self, x: NDArray[Any], stage: str = "running", progress: Progress = silent) -> Outputs:
         """Run all samples.
@@ -94,13 +100,14 @@ class Runner:
         progress(stage, 0, len(x))
         for start in range(0, len(x), CHUNK):
             chunk = x[start : start + CHUNK]
-            outputs = self._run_stock(chunk) if self._stock is not None else self._run_reference(chunk)
+            outputs = self._run_stock(chunk) if self._own is None else self._run_own(self._own, chunk)
             parts.append(tuple(output.reshape(len(chunk), -1) for output in outputs))
             progress(stage, start + len(chunk), len(x))
         return tuple(np.concatenate(group) for group in zip(*parts, strict=True))
 
-    def _run_reference(self, x: NDArray[Any]) -> Outputs:
-        outputs = self._reference.run(x)
+    @staticmethod
+    def _run_own(interpreter: Interpreter, x: NDArray[Any]) -> Outputs:
+        outputs = interpreter.run(x)
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
     def _run_stock(self, x: NDArray[Any]) -> Outputs:

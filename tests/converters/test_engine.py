@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import converters.engine
 import tflnest
 from converters.engine import engine, prepare
 from converters.recipe import Keep
@@ -16,6 +16,7 @@ from tflnest.dataset import Dataset
 from tflnest.errors import UnsupportedError, UsageError
 from tflnest.kernels import Node
 from tflnest.model import Model
+from tflnest.native.library import is_available
 
 
 def node() -> Node:
@@ -30,12 +31,12 @@ def without_compiler() -> None:
 
 
 @pytest.fixture
-def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(converters.engine, "library", without_compiler)
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("tflnest.native.library.library", without_compiler)
     monkeypatch.setattr("tflnest.native.standalone.library", without_compiler)
-    converters.engine._has_native.cache_clear()
+    is_available.cache_clear()
     yield
-    converters.engine._has_native.cache_clear()
+    is_available.cache_clear()
 
 
 @pytest.mark.parametrize("keep", list(Keep))

@@ -11,7 +11,7 @@ from tests.single_operator import GraphBuilder
 from tflnest.dataset import Dataset
 from tflnest.errors import FormatError, UsageError
 from tflnest.evaluation import evaluate
-from tflnest.interpreter import Interpreter
+from tflnest.interpreter import ENGINES, Interpreter
 from tflnest.model import Model
 
 SAMPLES = 48
@@ -35,7 +35,8 @@ def outputs(model, data, level):
 def test_every_figure_of_every_level(model, data):
     result = evaluate(model, data)
     assert [row.level for row in result.levels] == [4, 6, 8]
-    assert (result.samples, result.engine, result.data) == (SAMPLES, "reference", "samples")
+    assert (result.samples, result.data) == (SAMPLES, "samples")
+    assert result.engine in ENGINES
     assert result.file_bytes == len(model.to_bytes())
     full = outputs(model, data, 8)
     for row in result.levels:

@@ -28,7 +28,7 @@ from tflnest.version import JSON_SCHEMA_VERSION
 #: What the engines of `eval` and `compare` are.
 ENGINE_HELP = (
     "reference: bit-exact with TFLM; native: the same bits from the device's C kernels, faster; "
-    "litert: stock TensorFlow Lite; auto: litert for float models, reference for others."
+    "litert: stock TensorFlow Lite; auto: litert for float models, native for others, reference without a C compiler."
 )
 
 #: Work shorter than this shows no progress.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,12 +99,26 @@ def shared_library(
     name = f"{prefix}-{hashlib.sha256(named.encode()).hexdigest()[:24]}.so"
     folder = cache_folder()
     library = folder / name
-    if not library.is_file():
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as temporary:
-            built = Path(temporary) / name
-            _build(unit, compiler, flags, Path(temporary), built)
-            built.replace(library)
+    if library.is_file():
+        return library
+    with _alone(folder):
+        if not library.is_file():
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as temporary:
+                built = Path(temporary) / name
+                _build(unit, compiler, flags, Path(temporary), built)
+                built.replace(library)
     return library
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time build: the others find what it built."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def cache_folder() -> Path:

@@ -12,7 +12,7 @@ from tflnest.device import Function, functions
 from tflnest.device.parameters import Filter
 from tflnest.device.sources import INCLUDE, SOURCE, needed_files
 from tflnest.device.structures import structure
-from tflnest.errors import UnsupportedError
+from tflnest.errors import TflnestError, UnsupportedError
 from tflnest.native.compiler import Compiler, Unit, shared_library
 from tflnest.native.dispatch import dispatch
 
@@ -116,3 +116,13 @@ def library() -> Library:
     """
     with _lock:
         return _load()
+
+
+@cache
+def is_available() -> bool:
+    """Whether there is a runtime for this machine, or one can be built."""
+    try:
+        library()
+    except TflnestError:
+        return False
+    return True
