@@ -121,7 +121,7 @@ def run_nested(output: Path, nested: Path, data: Path) -> None:
         )
     console.print(
         f"SRAM at the peak {result.peak_sram_bytes:,} of {result.board.sram_bytes:,} bytes; "
-        f"arena {result.arena.needed_bytes:,} bytes; about {1000 * result.inference_seconds:.1f} ms an inference"
+        f"arena {result.memory.arena_bytes:,} bytes; about {1000 * result.inference_seconds:.1f} ms an inference"
     )
     for switch in result.storage.switches:
         console.print(

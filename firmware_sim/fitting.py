@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from firmware_sim.arena import ArenaPlan, plan_arena
+from firmware_sim.arena import ArenaPlan, OperatorMemory, plan_arena
 from firmware_sim.board import Board, list_boards
+from firmware_sim.firmware.arena import operator_memory
+from firmware_sim.firmware.code_size import plan_flash
+from firmware_sim.firmware.memory import plan_sram
+from firmware_sim.firmware.plan import FirmwarePlan, Options, core_of, level_position, plan_program
+from firmware_sim.firmware.program import DeviceProgram, device_program
 from firmware_sim.memory import ALIGNMENT
 from firmware_sim.pager import PAGE_ALIGNMENT, Placement
 from firmware_sim.storage import Storage
 from firmware_sim.target import Target, align_up
-from tflnest.errors import DoesNotFitError
+from tflnest.device import Core
+from tflnest.errors import DoesNotFitError, FormatError, UnsupportedError
 from tflnest.model import Model
 
-#: Flash for start-up, kernels and the serial protocol: an estimate, about what a generated firmware with
-#: convolution, depthwise and dense kernels takes on a Cortex-M4.
+#: Flash for start-up, kernels and the serial protocol where no firmware can be planned: about what a generated one
+#: with convolution, depthwise and dense kernels takes on a Cortex-M4.
 RUNTIME_FLASH_BYTES = 16 * 1024
 
 
@@ -27,12 +33,14 @@ class Needs:
     Attributes:
         level: The level.
         placement: Where the lower-bit pages rest.
-        stack_bytes: SRAM kept for stacks and static data.
+        is_firmware: Whether this is what generated firmware takes; otherwise the device runtime lacks an operator
+            of the model, and this is what TFLM would take.
+        stack_bytes: SRAM of stacks and static data.
         arena_bytes: SRAM of the tensor arena.
         slot_bytes: SRAM of the pages that are in it.
         sram_bytes: SRAM in all.
         sram_available_bytes: SRAM of the board.
-        runtime_bytes: Flash of the runtime (an estimate).
+        runtime_bytes: Flash of code and parameters (an estimate).
         page_bytes: Flash of the pages that are in it.
         flash_bytes: Flash in all.
         flash_available_bytes: Flash of the board.
@@ -40,6 +48,7 @@ class Needs:
 
     level: int
     placement: Placement
+    is_firmware: bool
     stack_bytes: int
     arena_bytes: int
     slot_bytes: int
@@ -88,9 +97,35 @@ class Fitter:
         self._model = model
         self._storage = storage
         self._plans: dict[Target, ArenaPlan] = {}
+        self._firmware: dict[Core, FirmwarePlan] = {}
+        self._program: DeviceProgram | None = None
+        #: Why no firmware can be planned; None where it can.
+        self.unsupported: str | None = None
+        try:
+            self._program = device_program(model)
+        except (UnsupportedError, FormatError) as error:
+            self.unsupported = error.message
+
+    def firmware(self, board: Board, level: int, placement: Placement) -> FirmwarePlan | None:
+        """The firmware that `tflnest firmware` would make; None where the device runtime lacks an operator.
+
+        Pages of levels above take flash or SRAM where they rest there; those on the host take none.
+        """
+        if self._program is None:
+            return None
+        core = core_of(board)
+        if core not in self._firmware:
+            self._firmware[core] = plan_program(self._program, core, Options())
+        top = level_position(self._program.levels, level if placement is Placement.HOST else None)
+        return replace(self._firmware[core], options=Options(pages=placement), top=top)
+
+    def operators(self, board: Board, level: int, placement: Placement) -> tuple[OperatorMemory, ...]:
+        """What every operator needs in the arena that `needs` counts."""
+        plan = self.firmware(board, level, placement)
+        return self.plan(board).operators if plan is None else operator_memory(plan.program, plan.arena)
 
     def plan(self, board: Board) -> ArenaPlan:
-        """The arena of the model on a board; planned once per target."""
+        """TFLM's arena of the model on a board; planned once per target."""
         if board.target not in self._plans:
             self._plans[board.target] = plan_arena(self._model, board.target)
         return self._plans[board.target]
@@ -103,8 +138,11 @@ class Fitter:
             level: One of the model's levels; pages of higher levels take flash or SRAM where they rest there.
             placement: Where the lower-bit pages rest.
         """
+        plan = self.firmware(board, level, placement)
+        if plan is not None:
+            return self._firmware_needs(plan, board, level, placement)
         sizes = self._storage.levels
-        position = [size.level for size in sizes].index(level)
+        position = level_position([size.level for size in sizes], level)
         used = sizes[1 : position + 1] if placement is Placement.HOST else sizes[1:]
         in_flash = sizes if placement is Placement.FLASH else sizes[:1]
         slots = (
@@ -117,6 +155,7 @@ class Fitter:
         return Needs(
             level=level,
             placement=placement,
+            is_firmware=False,
             stack_bytes=board.stack_bytes,
             arena_bytes=arena,
             slot_bytes=slots,
@@ -125,6 +164,27 @@ class Fitter:
             runtime_bytes=RUNTIME_FLASH_BYTES,
             page_bytes=pages,
             flash_bytes=RUNTIME_FLASH_BYTES + pages,
+            flash_available_bytes=board.flash_bytes,
+        )
+
+    def _firmware_needs(self, plan: FirmwarePlan, board: Board, level: int, placement: Placement) -> Needs:
+        sram, flash = plan_sram(plan, board), plan_flash(plan, board)
+        pages = sum(align_up(plan.program.pages[page].size, PAGE_ALIGNMENT) for page in plan.flash_pages)
+        runtime = (
+            RUNTIME_FLASH_BYTES if flash is None else align_up(flash.total_bytes - pages, PAGE_ALIGNMENT)
+        )
+        return Needs(
+            level=level,
+            placement=placement,
+            is_firmware=True,
+            stack_bytes=sram.stack_bytes + sram.static_bytes,
+            arena_bytes=sram.arena_bytes,
+            slot_bytes=sram.slot_bytes,
+            sram_bytes=sram.total_bytes,
+            sram_available_bytes=board.sram_bytes,
+            runtime_bytes=runtime,
+            page_bytes=pages,
+            flash_bytes=runtime + pages,
             flash_available_bytes=board.flash_bytes,
         )
 
@@ -137,10 +197,17 @@ class Fitter:
         needs = self.needs(board, level, placement)
         if needs.fits:
             return needs
-        peak = self.plan(board).peak
+        peak = max(
+            self.operators(board, level, placement),
+            key=lambda operator: (operator.end_bytes, operator.live_bytes),
+            default=None,
+        )
         if needs.sram_short_bytes:
             where = f", at operator {peak.label}" if peak is not None else ""
-            parts = f"stack {needs.stack_bytes:,} + arena {needs.arena_bytes:,} + pages {needs.slot_bytes:,}"
+            parts = (
+                f"stack and static data {needs.stack_bytes:,} + arena {needs.arena_bytes:,} + "
+                f"pages {needs.slot_bytes:,}"
+            )
             raise DoesNotFitError(
                 f"{board.name}: level {level} needs {needs.sram_bytes:,} bytes of SRAM ({parts}), and there are "
                 f"{board.sram_bytes:,}: short by {needs.sram_short_bytes:,} bytes{where}",

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from firmware_sim.arena import ArenaPlan, OperatorMemory
 from firmware_sim.board import Board
 from firmware_sim.estimate import OperatorCost, graph_costs
-from firmware_sim.fitting import RUNTIME_FLASH_BYTES, Fitter, Needs
+from firmware_sim.fitting import Fitter, Needs
 from firmware_sim.memory import Flash, Sram
 from firmware_sim.pager import Counters, Pager, Placement, Transfer
 from firmware_sim.schedule import Switch, check_levels, parse_schedule
@@ -81,7 +81,9 @@ class Simulation:
         placement: Where the lower-bit pages rest.
         schedule: Levels over inferences.
         runs: Number of inferences.
-        arena: The arena on this board.
+        arena: The arena that TFLM would need on this board.
+        memory: What the highest level that ran needs: that of generated firmware, where there can be one.
+        operators: What every operator needs in its arena.
         costs: Estimated work per operator of the main subgraph.
         storage: Sizes of levels, switches and separate models.
         needs: Memory that every level needs here, lowest first.
@@ -100,6 +102,8 @@ class Simulation:
     schedule: tuple[Switch, ...]
     runs: int
     arena: ArenaPlan
+    memory: Needs
+    operators: tuple[OperatorMemory, ...]
     costs: tuple[OperatorCost, ...]
     storage: Storage
     needs: tuple[Needs, ...]
@@ -125,11 +129,17 @@ class Simulation:
         """Estimated time of one inference."""
         return self.cycles / self.board.clock_hz
 
+    @property
+    def peak(self) -> OperatorMemory | None:
+        """The operator that needs the most of the arena; None for a model without operators."""
+        return max(
+            self.operators, key=lambda operator: (operator.end_bytes, operator.live_bytes), default=None
+        )
+
     def operator_rows(self) -> list[tuple[OperatorMemory, OperatorCost | None]]:
         """Memory and work of every operator that runs; no work where a control flow operator enters it."""
         return [
-            (memory, self.costs[memory.index] if memory.subgraph == 0 else None)
-            for memory in self.arena.operators
+            (memory, self.costs[memory.index] if memory.subgraph == 0 else None) for memory in self.operators
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -141,11 +151,12 @@ class Simulation:
             "placement": str(self.placement),
             "schedule": [str(switch) for switch in self.schedule],
             "runs": self.runs,
+            "memory": self.memory.to_dict(),
             "arena": self.arena.to_dict(),
             "peak": {
                 "sram_bytes": self.peak_sram_bytes,
                 "sram_available_bytes": self.board.sram_bytes,
-                "operator": self.arena.peak.label if self.arena.peak is not None else None,
+                "operator": self.peak.label if self.peak is not None else None,
             },
             "operators": [_operator_dict(memory, cost) for memory, cost in self.operator_rows()],
             "levels": [
@@ -236,7 +247,9 @@ def simulate(
     fitter = Fitter(loaded, storage)
     for wanted in sorted({switch.level for switch in switches}):
         fitter.require(chosen, wanted, placement)
-    device = _Device(loaded, chosen, fitter, placement, engine)
+    highest = max(switch.level for switch in switches)
+    memory = fitter.needs(chosen, highest, placement)
+    device = _Device(loaded, chosen, memory, placement, engine)
     outputs = device.run(switches, count, samples, progress)
     directory = loaded.directory
     return Simulation(
@@ -246,7 +259,9 @@ def simulate(
         placement=placement,
         schedule=switches,
         runs=count,
-        arena=device.plan,
+        arena=fitter.plan(chosen),
+        memory=memory,
+        operators=fitter.operators(chosen, highest, placement),
         costs=device.costs,
         storage=storage,
         needs=tuple(fitter.needs(chosen, size.level, placement) for size in storage.levels),
@@ -335,12 +350,12 @@ def _runs(
 class _Device:
     """A board with a model on it."""
 
-    def __init__(self, model: Model, board: Board, fitter: Fitter, placement: Placement, engine: str) -> None:
+    def __init__(self, model: Model, board: Board, memory: Needs, placement: Placement, engine: str) -> None:
         self.model = model
         self.engine = engine
         self.board = board
         self.placement = placement
-        self.plan = fitter.plan(board)
+        self.memory = memory
         self.costs = tuple(graph_costs(model.graph, board.cycles))
         self.sram = Sram(board.sram_bytes, board.sram_base)
         self.flash = Flash(
@@ -368,7 +383,7 @@ class _Device:
             self.sram,
             self.flash,
             placement,
-            RUNTIME_FLASH_BYTES,
+            self.memory.runtime_bytes,
             listener=self._transferred,
         )
 
@@ -400,8 +415,8 @@ class _Device:
         return _join(results) if results else None
 
     def _start(self) -> None:
-        self.sram.allocate(STACK_REGION, self.board.stack_bytes)
-        self.sram.allocate(ARENA_REGION, self.plan.needed_bytes)
+        self.sram.allocate(STACK_REGION, self.memory.stack_bytes)
+        self.sram.allocate(ARENA_REGION, self.memory.arena_bytes)
         self._record(EventKind.START)
         if self.pager is not None:
             self.pager.start()

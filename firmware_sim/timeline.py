@@ -66,7 +66,7 @@ def write_plot(simulation: Simulation, path: str | Path, force: bool = False) ->
 def _draw_timeline(axes: Any, simulation: Simulation) -> None:
     """SRAM over inferences: stack, arena and page slots stacked, the limit as a line, moves as marks."""
     board, runs = simulation.board, simulation.runs
-    stack, arena = board.stack_bytes, simulation.arena.needed_bytes
+    stack, arena = simulation.memory.stack_bytes, simulation.memory.arena_bytes
     axes.fill_between([0, runs], 0, board.sram_bytes / _KIB, color=_FREE, linewidth=0)
     axes.fill_between([0, runs], 0, stack / _KIB, color=_STACK, linewidth=0, label="stack and static data")
     axes.fill_between(
@@ -170,16 +170,16 @@ def _legend(axes: Any) -> None:
 
 def _draw_operators(axes: Any, simulation: Simulation) -> None:
     """Live bytes of the head per operator within one inference: activations, and scratch on top."""
-    rows = simulation.arena.operators
+    rows = simulation.operators
     places = range(len(rows))
     scratch = [row.scratch_bytes / _KIB for row in rows]
     tensors = [(row.live_bytes - row.scratch_bytes) / _KIB for row in rows]
     axes.bar(places, tensors, color=_ARENA, width=0.85, label="activations")
     axes.bar(places, scratch, bottom=tensors, color=_SLOTS[0], width=0.85, label="scratch")
-    head = simulation.arena.head_bytes
-    axes.axhline(head / _KIB, color=_LIMIT, linewidth=1.2, label=f"head of the arena, {head:,} bytes")
+    top = max((row.end_bytes for row in rows), default=0)
+    axes.axhline(top / _KIB, color=_LIMIT, linewidth=1.2, label=f"activations and scratch, {top:,} bytes")
     axes.set_xlim(-0.6, len(rows) - 0.4)
-    axes.set_ylim(0, max(head / _KIB * 1.3, 0.01))
+    axes.set_ylim(0, max(top / _KIB * 1.3, 0.01))
     axes.set_ylabel("live bytes (KiB)")
     axes.set_xlabel("operator")
     step = max(1, -(-len(rows) // 40))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from firmware_sim.allocator import ARENA_ALIGNMENT
+from firmware_sim.arena import OperatorMemory
 from firmware_sim.firmware.program import DeviceProgram, DeviceStep
 from firmware_sim.lifetimes import Lifetimes, lifetimes
 from firmware_sim.planner import Request, head_bytes, plan_offsets
@@ -205,6 +206,31 @@ class _Planner:
         if key not in self._sizes:
             self._sizes[key] = step_scratch(self._steps[position], tile, self._core)
         return self._sizes[key]
+
+
+def operator_memory(program: DeviceProgram, plan: Arena) -> tuple[OperatorMemory, ...]:
+    """What every operator needs while it runs, in order."""
+    times = lifetimes(program.model.graph)
+    activations = [(item, plan.offsets[item.tensor] + item.size) for item in _activations(program, times)]
+    rows = []
+    for position, step in enumerate(program.steps):
+        first, last = times.operators[program.subgraph.index, step.operator.index]
+        live = [(item.size, end) for item, end in activations if item.first <= last and first <= item.last]
+        scratch = plan.scratch.get(position)
+        if scratch is not None:
+            live.append((scratch.size, scratch.offset + scratch.size))
+        rows.append(
+            OperatorMemory(
+                subgraph=program.subgraph.index,
+                index=step.operator.index,
+                name=step.operator.name,
+                live_bytes=sum(size for size, _ in live),
+                end_bytes=max((end for _, end in live), default=0),
+                scratch_bytes=0 if scratch is None else scratch.size,
+                tile_channels=plan.tiles.get(position, 0),
+            )
+        )
+    return tuple(rows)
 
 
 def step_scratch(step: DeviceStep, tile: int, core: Core) -> int:

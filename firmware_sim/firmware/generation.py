@@ -13,6 +13,7 @@ from firmware_sim.firmware.code_size import FlashUse, plan_flash
 from firmware_sim.firmware.memory import Sram, plan_sram
 from firmware_sim.firmware.plan import (
     FirmwarePlan,
+    Optimization,
     Options,
     Protocol,
     core_of,
@@ -185,6 +186,8 @@ def _remedy(plan: FirmwarePlan, board: Board) -> str:
 
 def _other_options(plan: FirmwarePlan) -> Iterator[tuple[Options, str]]:
     options = plan.options
+    if options.optimization is Optimization.SPEED:
+        yield replace(options, optimization=Optimization.SIZE), "--optimize size"
     if not options.smallest:
         yield replace(options, smallest=True), "--smallest"
     for pages in (Placement.FLASH, Placement.HOST):

@@ -11,8 +11,9 @@ from firmware_sim.board import Board, Port
 from firmware_sim.firmware.plan import FirmwarePlan, Protocol
 from firmware_sim.target import CORTEX_M, align_up
 
-#: Alignment of variables, of sections and of the end of each section.
+#: Alignment of variables, and of the end of everything.
 _WORD = 4
+_END = 8
 
 #: Buffer for one frame of the protocol, on boards with less SRAM than `_SMALL_SRAM_BYTES` and on others.
 _SMALL_FRAME_BYTES = 256
@@ -83,6 +84,7 @@ def plan_sram(plan: FirmwarePlan, board: Board) -> Sram:
     if not serial:
         end += sum(slots)
     end += sum(align_up(size, _WORD) for size in _variables(plan, board).values())
+    end = align_up(end, _END)
     page_bytes = sum(plan.program.pages[page].size for page in plan.slots)
     return Sram(stack, plan.arena.bytes, page_bytes, end - stack - plan.arena.bytes - page_bytes)
 

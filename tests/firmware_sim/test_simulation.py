@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from firmware_sim.board import Board
-from firmware_sim.fitting import RUNTIME_FLASH_BYTES
+from firmware_sim.firmware.generation import generate
+from firmware_sim.firmware.plan import Options
 from firmware_sim.pager import Placement
 from firmware_sim.simulation import simulate
 from firmware_sim.target import align_up
@@ -32,7 +33,7 @@ def sram_for(simulation, pages):
     """SRAM that the model takes on a board with these pages in slots."""
     sizes = simulation.storage.levels
     slots = sum(align_up(sizes[page].page_bytes, 8) for page in pages)
-    return simulation.board.stack_bytes + simulation.arena.needed_bytes + slots
+    return simulation.memory.stack_bytes + simulation.memory.arena_bytes + slots
 
 
 def test_outputs_are_those_of_each_level(nested_cnn, board, samples):
@@ -98,7 +99,7 @@ def test_a_level_fits_to_the_byte(nested_cnn, board):
 
 
 def test_a_schedule_is_refused_before_it_starts_when_its_highest_level_does_not_fit(nested_cnn, board):
-    small = board.with_limits(sram_bytes=sram_for(simulate(nested_cnn, board), (1,)))
+    small = board.with_limits(sram_bytes=simulate(nested_cnn, board, level=6, pages="host").memory.sram_bytes)
     assert simulate(nested_cnn, small, schedule="4@0,6@1", pages="host").runs == 11
     with pytest.raises(DoesNotFitError, match="level 8"):
         simulate(nested_cnn, small, schedule="4@0,8@5", pages="host")
@@ -106,7 +107,8 @@ def test_a_schedule_is_refused_before_it_starts_when_its_highest_level_does_not_
 
 def test_flash_is_a_limit_too(nested_cnn, board):
     base, *lower = (align_up(page.size, 16) for page in nested_cnn.directory.pages)
-    tight = board.with_limits(flash_bytes=RUNTIME_FLASH_BYTES + base)
+    runtime = simulate(nested_cnn, board, pages="host").memory.runtime_bytes
+    tight = board.with_limits(flash_bytes=runtime + base)
     assert simulate(nested_cnn, tight, pages="host", schedule="4@0,8@1").counters.link_bytes > 0
     with pytest.raises(DoesNotFitError) as caught:
         simulate(nested_cnn, tight, level=4)
@@ -192,3 +194,29 @@ def test_the_report_is_json(nested_cnn, board):
     assert report["storage"]["switches"][1]["weights_reduction"] > 0.84
     assert report["estimate"]["cycles"] > report["estimate"]["macs"] > 0
     assert report["moves"][1]["link_bytes"] == sum(page.size for page in nested_cnn.directory.pages[1:])
+
+
+@pytest.mark.parametrize("placement", list(Placement))
+@pytest.mark.parametrize("level", [4, 8])
+def test_memory_is_that_of_generated_firmware(nested_cnn, board, placement, level):
+    result = simulate(nested_cnn, board, level=level, pages=placement)
+    made = generate(nested_cnn, board, Options(level=_level_of(level, placement), pages=placement))
+    assert result.memory.is_firmware
+    assert result.memory.sram_bytes == result.peak_sram_bytes == made.sram.total_bytes
+    assert abs(result.memory.flash_bytes - made.flash.total_bytes) < 16
+
+
+def _level_of(level, placement):
+    """Only pages on the host are left out below the highest level: the others rest on the board."""
+    return level if placement is Placement.HOST else None
+
+
+def test_what_the_device_lacks_counts_as_tflm_would(board):
+    builder = BoardBuilder()
+    source = builder.input((1, 4, 4, 3), scale=SCALE)
+    real = builder.tensor((1, 4, 4, 3), "FLOAT32")
+    builder.operator("DEQUANTIZE", (source,), (real,))
+    result = simulate(builder.model(real), board)
+    assert not result.memory.is_firmware
+    assert result.memory.arena_bytes == result.arena.needed_bytes
+    assert result.memory.stack_bytes == board.stack_bytes

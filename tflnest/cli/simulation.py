@@ -107,9 +107,9 @@ def command(
 
 
 def _show_board(screen: ui.Screen, result: Simulation) -> None:
-    board, arena = result.board, result.arena
-    needs = max(result.needs, key=lambda item: item.flash_bytes)
-    slots = result.peak_sram_bytes - arena.needed_bytes - board.stack_bytes
+    board, needs, tflm = result.board, result.memory, result.arena
+    slots = result.peak_sram_bytes - needs.arena_bytes - needs.stack_bytes
+    kind = "generated firmware" if needs.is_firmware else "TFLM: the device runtime lacks an operator"
     screen.facts(
         [
             ("model", f"{result.name}, {_levels(result)}"),
@@ -117,13 +117,18 @@ def _show_board(screen: ui.Screen, result: Simulation) -> None:
             (
                 "SRAM",
                 f"{ui.size(result.peak_sram_bytes)} of {ui.size(board.sram_bytes)} at the peak: arena "
-                f"{ui.size(arena.needed_bytes)}, stack and static data {ui.size(board.stack_bytes)}, "
-                f"page slots {ui.size(slots)}",
+                f"{ui.size(needs.arena_bytes)}, stack and static data {ui.size(needs.stack_bytes)}, "
+                f"page slots {ui.size(slots)} ({kind})",
             ),
             (
                 "flash",
                 f"{ui.size(needs.flash_bytes)} of {ui.size(board.flash_bytes)}: pages "
-                f"{ui.size(needs.page_bytes)}, runtime {ui.size(needs.runtime_bytes)} (estimate)",
+                f"{ui.size(needs.page_bytes)}, code and parameters {ui.size(needs.runtime_bytes)} (estimate)",
+            ),
+            (
+                "TFLM",
+                f"would need an arena of {ui.size(tflm.needed_bytes)}: head {ui.size(tflm.head_bytes)}, "
+                f"tail {ui.size(tflm.tail_bytes)}",
             ),
             (
                 "time",
