@@ -36,8 +36,9 @@ HELD_BACK = 4
 #: Fewer samples than this are all used, and nothing is checked.
 MIN_SAMPLES = 16
 
-#: A level has collapsed where its loss is more than so many times what it may be.
-TOLERANCE = 1.25
+#: A level has collapsed where its loss is more than so many times what it may be. Losses of a few held-back samples
+#: scatter, and any change at all costs some; a collapse costs many times more.
+TOLERANCE = 2.0
 
 #: So many filters are repaired one by one: each takes a fit of its own.
 MAX_REPAIRS = 4
