@@ -75,7 +75,7 @@ class Cell:
 
 @dataclass
 class Line:
-    """One row of the tables: its cells by level, and the seconds of each conversion."""
+    """One row of the tables: its cells by level, and the processor seconds of each conversion."""
 
     key: str
     cells: dict[int, Cell]
@@ -141,9 +141,9 @@ class Bench:
                 report(
                     f"{self.subject.name}: {row.title}, chain {','.join(map(str, chain))}, draw {draw + 1}"
                 )
-                start = time.perf_counter()
+                start = time.process_time()
                 made = self._dedicated(row, chain, draw) if row.dedicated else self._nested(row, chain, draw)
-                line.seconds.append(time.perf_counter() - start)
+                line.seconds.append(time.process_time() - start)
                 self._score(made, line, chain, draw)
         report(f"{self.subject.name}: {row.title}: {_summary(line)}")
         return line
@@ -283,10 +283,10 @@ def _where_unique(floor: Mapping[str, Any]) -> str:
 
 
 def table(content: Mapping[str, Any], name: str) -> list[list[str]]:
-    """One figure of all rows: a line per row, a column per level; with the bits, seconds of a conversion."""
+    """One figure of all rows: a line per row, a column per level; with the bits, processor seconds of a conversion."""
     title, factor, digits = FIGURES[name]
     timed = name == "bits"
-    lines = [[title, *(f"level {level}" for level in LEVELS), *(["seconds"] if timed else [])]]
+    lines = [[title, *(f"level {level}" for level in LEVELS), *(["CPU s"] if timed else [])]]
     own = content["source"].get(name)
     if own is not None:
         full = _cell((own, 0.0), factor, digits)

@@ -419,3 +419,17 @@ def test_what_it_does_not_know_it_says():
     ):
         result = CliRunner().invoke(accuracy.command, arguments)
         assert result.exit_code == 2 and said in result.output
+
+
+def test_the_commands_of_the_documentation_are_understood():
+    text = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = re.findall(r"python -m benchmarks\.accuracy ([^`\n]+)", text)
+    known = {option for item in accuracy.command.params for option in item.opts}
+    assert len(commands) >= 4
+    for line in commands:
+        words = line.split()
+        assert {word for word in words if word.startswith("--")} <= known, line
+        if "--rows" in words:
+            assert set(words[words.index("--rows") + 1].split(",")) <= set(accuracy.ROWS)
+        if "--models" in words and words[words.index("--models") + 1] != "MODEL":
+            assert set(words[words.index("--models") + 1].split(",")) <= set(subjects.SUBJECTS)
