@@ -1,6 +1,7 @@
 """Build and metadata of tflnest."""
 
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, find_packages, setup
 
@@ -9,13 +10,34 @@ VERSION = {}
 exec((ROOT / "tflnest" / "version.py").read_text(encoding="utf-8"), VERSION)
 
 
+def source_tools() -> dict[str, Any]:
+    """The functions of the module that knows the C sources, without what it does not need."""
+    tools = {"__file__": str(ROOT / "tflnest" / "device" / "sources.py"), "__name__": "sources"}
+    exec(Path(tools["__file__"]).read_text(encoding="utf-8"), tools)
+    return tools
+
+
+def plugin() -> Extension:
+    """The delegate for stock TensorFlow Lite for this machine's family; see `native_runtime`."""
+    tools = source_tools()
+    files = tools["plugin_files"]()
+    return Extension(
+        "tflnest.plugin._plugin",
+        [path.relative_to(ROOT).as_posix() for path in files if path.suffix == ".c"],
+        depends=[str(path) for path in files],
+        include_dirs=["tflnest/runtime/include", "tflnest/runtime/src", "tflnest/runtime/plugin"],
+        define_macros=[("TFLNEST_KEY", f'"{tools["content_key"]("", files)}"')],
+        extra_compile_args=["-std=c99", "-O3", "-fvisibility=hidden"],
+        optional=True,
+    )
+
+
 def native_runtime() -> Extension:
     """The device's C kernels for this machine's family, for the native engine where there is no compiler later.
 
     The install goes on where it cannot be built. It is no Python module: ctypes loads it.
     """
-    tools = {"__file__": str(ROOT / "tflnest" / "device" / "sources.py"), "__name__": "sources"}
-    exec(Path(tools["__file__"]).read_text(encoding="utf-8"), tools)
+    tools = source_tools()
     dispatch = "tflnest/native/dispatch.c"
     text = (ROOT / dispatch).read_text(encoding="ascii")
     files = tools["needed_files"](tools["included"](text), host=True)
@@ -65,6 +87,8 @@ setup(
             "runtime/include/tflnest/*.h",
             "runtime/src/*.c",
             "runtime/src/*.h",
+            "runtime/plugin/*.c",
+            "runtime/plugin/*.h",
             "native/dispatch.c",
         ],
         "converters": ["py.typed", "presets/*.toml"],
@@ -77,7 +101,7 @@ setup(
             "firmware/templates/*",
         ],
     },
-    ext_modules=[native_runtime()],
+    ext_modules=[native_runtime(), plugin()],
     install_requires=[
         "numpy>=1.26",
         "flatbuffers>=24.3",

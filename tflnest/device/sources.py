@@ -15,6 +15,9 @@ INCLUDE = RUNTIME / "include"
 #: C sources and the headers that only they include.
 SOURCE = RUNTIME / "src"
 
+#: C sources and headers of the plugin for TensorFlow Lite alone.
+PLUGIN = RUNTIME / "plugin"
+
 _INCLUDE_LINE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
 
@@ -22,9 +25,12 @@ _INCLUDE_LINE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 HOST_SUFFIX = "_x86"
 
 
-def included_headers(path: Path) -> list[str]:
-    """The headers that a C file includes in quotation marks."""
-    return _INCLUDE_LINE.findall(path.read_text(encoding="utf-8"))
+def plugin_files() -> tuple[Path, ...]:
+    """The files of the plugin, and those of the runtime that it needs, sorted by name."""
+    own = [path for path in PLUGIN.iterdir() if path.suffix in (".c", ".h")]
+    names = {name for path in own for name in included(path.read_text(encoding="utf-8"))}
+    kernels = needed_files((name for name in names if not (PLUGIN / name).exists()), host=True)
+    return tuple(sorted((*own, *kernels), key=lambda path: path.name))
 
 
 def needed_files(headers: Iterable[str], host: bool = False) -> tuple[Path, ...]:
@@ -59,7 +65,7 @@ def needed_files(headers: Iterable[str], host: bool = False) -> tuple[Path, ...]
         for path in (header, *implementations):
             if path.is_file():
                 found.add(path)
-                waiting.extend(included_headers(path))
+                waiting.extend(included(path.read_text(encoding="utf-8")))
     return tuple(sorted(found, key=lambda path: path.name))
 
 

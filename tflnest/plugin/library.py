@@ -7,15 +7,9 @@ import threading
 from functools import cache
 from pathlib import Path
 
-from tflnest.device.sources import INCLUDE, RUNTIME, SOURCE, included_headers, needed_files
+from tflnest.device.sources import INCLUDE, PLUGIN, SOURCE, plugin_files
 from tflnest.errors import TflnestError, UnsupportedError
 from tflnest.native.compiler import FLAGS, Compiler, Unit, shared_library
-
-#: C sources and headers of the plugin alone.
-PLUGIN = RUNTIME / "plugin"
-
-#: The library that an installation with a compiler brings along; made for any processor of the architecture.
-INSTALLED = RUNTIME.parent / "libtflnest.so"
 
 _HINT = "install gcc or clang; tflnest.stock_interpreter does without, by writing the level out in memory"
 
@@ -24,9 +18,7 @@ _lock = threading.Lock()
 
 def unit() -> Unit:
     """Everything that is compiled: the plugin, and the kernels that it calls."""
-    own = sorted(PLUGIN.glob("*.[ch]"))
-    kernels = {name for path in own for name in included_headers(path) if not (PLUGIN / name).exists()}
-    files = (*own, *needed_files(kernels, host=True))
+    files = plugin_files()
     return Unit(
         sources=tuple(path for path in files if path.suffix == ".c"),
         headers=tuple(path for path in files if path.suffix == ".h"),
@@ -34,14 +26,28 @@ def unit() -> Unit:
     )
 
 
+def installed_library() -> Path | None:
+    """The plugin that was compiled when tflnest was installed, if it is the one that belongs to this Python code."""
+    for path in sorted(Path(__file__).parent.glob("_plugin*.so")):
+        try:
+            key = ctypes.CDLL(str(path)).tflnest_plugin_key
+        except (OSError, AttributeError):
+            continue
+        key.restype = ctypes.c_char_p
+        if key() == unit().key().encode():
+            return path
+    return None
+
+
 @cache
 def _path() -> Path:
     try:
         compiler = Compiler.find()
     except UnsupportedError:
-        if INSTALLED.is_file():
-            return INSTALLED
-        raise UnsupportedError("the delegate needs a C compiler, and there is none", _HINT) from None
+        installed = installed_library()
+        if installed is None:
+            raise UnsupportedError("the delegate needs a C compiler, and there is none", _HINT) from None
+        return installed
     try:
         return shared_library(unit(), compiler, (*FLAGS, "-fvisibility=hidden"), "libtflnest")
     except TflnestError as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tflnest import container, flatbuffer
 from tflnest.errors import FormatError, UnsupportedError, UsageError
 from tflnest.model import Model, metadata_buffer, pack_tree
 from tflnest.native import compiler as compiler_module
+from tflnest.native.compiler import Compiler
 from tflnest.plugin import library as library_module
 from tflnest.schema import runtime
 
@@ -475,9 +477,9 @@ def test_weights_outside_int8(save: Save) -> None:
 
 
 @pytest.fixture
-def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("CC", "no-such-compiler")
-    monkeypatch.setattr(library_module, "INSTALLED", tmp_path / "libtflnest.so")
+    monkeypatch.setattr(library_module, "installed_library", lambda: None)
     library_module._path.cache_clear()
     yield
     library_module._path.cache_clear()
@@ -498,16 +500,30 @@ def test_without_a_compiler_the_level_is_materialized(no_compiler: None, save: S
         tflnest.stock_interpreter(save(model), mode="memory")
 
 
-def test_without_a_compiler_an_installed_library_serves(no_compiler: None) -> None:
-    library_module.INSTALLED.write_bytes(b"")
-    assert tflnest.delegate_path() == str(library_module.INSTALLED)
+def test_without_a_compiler_an_installed_library_serves(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiler: Compiler
+) -> None:
+    monkeypatch.setattr(library_module, "__file__", str(tmp_path / "library.py"))
+    for name, key in (("_plugin_other.so", "other"), ("_plugin_same.so", library_module.unit().key())):
+        flags = (*compiler_module.FLAGS, "-fvisibility=hidden", f'-DTFLNEST_KEY="{key}"')
+        shutil.copy(compiler_module.shared_library(library_module.unit(), compiler, flags), tmp_path / name)
+        monkeypatch.setenv("CC", "no-such-compiler")
+        library_module._path.cache_clear()
+        if key == "other":
+            (tmp_path / "_plugin_broken.so").write_bytes(b"no library")
+            with pytest.raises(UnsupportedError):
+                tflnest.delegate_path()
+        else:
+            assert tflnest.delegate_path() == str(tmp_path / name)
+        monkeypatch.delenv("CC")
+        library_module._path.cache_clear()
 
 
 def test_a_compiler_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(library_module, "FLAGS", (*compiler_module.FLAGS, "-DTFLNEST_MASTER_BITS=nothing"))
-    monkeypatch.setattr(library_module, "PLUGIN", tmp_path)
-    (tmp_path / "broken.c").write_text("#error broken\n")
+    broken = tmp_path / "broken.c"
+    broken.write_text("#error broken\n")
+    monkeypatch.setattr(library_module, "unit", lambda: compiler_module.Unit((broken,), (), ()))
     library_module._path.cache_clear()
     try:
         with pytest.raises(tflnest.TflnestError, match="the delegate cannot be built") as caught:

@@ -228,3 +228,13 @@ void tflite_plugin_destroy_delegate(tfl_delegate *delegate)
         tflnest_session_close((tflnest_session *)(void *)delegate);
     }
 }
+
+#ifdef TFLNEST_KEY
+TFLNEST_EXPORT const char *tflnest_plugin_key(void);
+
+/* Names the sources that it was compiled from. */
+const char *tflnest_plugin_key(void)
+{
+    return TFLNEST_KEY;
+}
+#endif
