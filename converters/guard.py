@@ -2,8 +2,10 @@
 
 Codes that are chosen by data can fail as a whole though every layer looked good: a level collapses. The safe
 codes are those of truncation, which change nothing at the full bits. A repair gives up as little as it can: first
-the codes of filters whose own outputs are worse than with safe codes, then that codes make up for what the
-levels of earlier operators did, and only then all codes.
+the codes of filters whose own outputs are worse than with safe codes, and only then all codes.
+
+The same samples decide whether codes make up for what the levels of earlier operators did to the inputs, or go by
+the source's inputs. The first is better at few bits; with few samples it fits what is noise, operator after operator.
 """
 
 from __future__ import annotations
@@ -57,6 +59,9 @@ def fit_guarded(
 ) -> FittedLevels:
     """Fit levels to most of the samples, score them on the others, and repair what collapses.
 
+    Data-driven codes are chosen both ways, on the inputs of each level and on those of the source; the way with the
+    smaller loss over all levels is kept.
+
     A level may not be clearly worse than the same level of truncated codes, or, above the base, than the next
     lower level of truncated codes: the full-bit level of those is the source itself.
 
@@ -102,10 +107,12 @@ def fit_guarded(
     truncated = _truncated(planned, {plan.key for plan in planned})
     safe = fit(truncated, fitted_to)
     court = _Court(graph.main, recipe, held_back, safe, notes)
-    fitted = fit(planned, fitted_to)
+    ways = [partial(fit, samples=fitted_to, sequential=sequential) for sequential in (True, False)]
+    candidates = [way(planned) for way in ways]
+    fitted, way = min(zip(candidates, ways, strict=True), key=lambda pair: sum(court.losses(pair[0])))
     if court.accepts(fitted, f"{recipe.rounding} rounding"):
         return fitted
-    repaired = _repaired(fitted, planned, partial(fit, samples=fitted_to), court)
+    repaired = _repaired(fitted, planned, way, court)
     if repaired is not None:
         return repaired
     notes.append("all filters were truncated instead, because levels collapsed")
@@ -126,13 +133,7 @@ def _repaired(
         fitted = fit(_truncated(planned, blamed))
         if court.accepts(fitted, "the other filters rounded again"):
             return fitted
-    fitted = fit(_truncated(planned, blamed), sequential=False)
-    if not court.accepts(fitted, "codes chosen on the source's inputs"):
-        return None
-    court.notes.append(
-        "codes were chosen on the source's inputs instead of each level's: so no level collapses"
-    )
-    return fitted
+    return None
 
 
 def _truncated(planned: Sequence[PlannedFilter], chosen: set[tuple[int, int]]) -> list[PlannedFilter]:
@@ -159,14 +160,15 @@ class _Court:
     ) -> None:
         self.subgraph, self.held_back, self.safe, self.notes = subgraph, held_back, safe, notes
         self._levels = recipe.levels
-        self._limits = self._losses(safe)
+        self._limits = self.losses(safe)
 
-    def _losses(self, fitted: FittedLevels) -> list[float]:
+    def losses(self, fitted: FittedLevels) -> list[float]:
+        """Losses of all levels on the samples that are held back."""
         return level_losses(self.subgraph, fitted, len(self._levels), self.held_back)
 
     def accepts(self, fitted: FittedLevels, what: str) -> bool:
         """Whether no level collapses; notes say which ones do."""
-        losses = self._losses(fitted)
+        losses = self.losses(fitted)
         collapsed = collapsed_levels(losses, self._limits)
         for position in collapsed:
             self.notes.append(
