@@ -101,12 +101,18 @@ def shared_library(
     library = folder / name
     if library.is_file():
         return library
-    with _alone(folder):
-        if not library.is_file():
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as temporary:
-                built = Path(temporary) / name
-                _build(unit, compiler, flags, Path(temporary), built)
-                built.replace(library)
+    try:
+        with _alone(folder):
+            if not library.is_file():
+                with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as temporary:
+                    built = Path(temporary) / name
+                    _build(unit, compiler, flags, Path(temporary), built)
+                    built.replace(library)
+    except OSError as error:
+        raise TflnestError(
+            f"the native engine cannot be built in {folder}: {error.strerror or error}",
+            "free some space, set XDG_CACHE_HOME to another folder, or choose the engine reference",
+        ) from error
     return library
 
 

@@ -179,13 +179,17 @@ def test_a_closed_stdout_is_no_error():
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_a_full_disk_leaves_nothing_behind(files, tmp_path):
+@pytest.mark.parametrize("cache", ["that of the user", "empty"])
+def test_a_full_disk_leaves_nothing_behind(files, tmp_path, tmp_path_factory, cache):
+    """Also where the native engine is not built yet, and cannot be: the reference engine takes its place."""
+
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
 
     output = tmp_path / "out.tflite"
-    done = execute("convert", files.int8, "-o", output, "-q", preexec_fn=limit)
+    environment = {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))} if cache == "empty" else {}
+    done = execute("convert", files.int8, "-o", output, "-q", preexec_fn=limit, env=environment)
     assert done.returncode == 1
     assert f"error: {output}: could not write " in done.stderr and "nothing was changed" in done.stderr
     assert list(tmp_path.iterdir()) == []

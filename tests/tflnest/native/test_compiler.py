@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import subprocess
 import sys
@@ -106,6 +107,19 @@ def test_a_cache_that_cannot_be_written_gives_way(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path / "file"))
     with pytest.raises(TflnestError, match="can be written to"):
         cache_folder()
+
+
+def test_a_cache_that_is_full_says_so_and_keeps_nothing(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, compiler: Compiler
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "_build", full)
+    with pytest.raises(TflnestError, match=f"cannot be built in {cache}: No space left") as caught:
+        shared_library(unit(tmp_path), compiler, FLAGS)
+    assert "XDG_CACHE_HOME" in (caught.value.hint or "")
+    assert list(cache.iterdir()) == []
 
 
 def test_importing_the_engine_builds_nothing(tmp_path: Path) -> None:
