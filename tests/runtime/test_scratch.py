@@ -31,6 +31,10 @@ def cases() -> list[Case]:
             depthwise_case(rng, image=image, nesting=nesting).with_tile(tile),
             depthwise_case(rng, image=image, multiplier=2, nesting=nesting).with_tile(tile),
             depthwise_case(rng, image=image, taps=(1 + number % 5, 1), nesting=nesting).with_tile(tile),
+            fully_connected_case(
+                rng, batches=1, inputs=71 * depth, outputs=5 + number, nesting=nesting
+            ).with_tile(tile),
+            fully_connected_case(rng, batches=1, inputs=16 * depth, outputs=3).with_tile(tile),
             fully_connected_case(rng, batches=2, inputs=9 * depth, outputs=11, nesting=nesting).with_tile(
                 tile
             ),

@@ -23,6 +23,9 @@ TABLE_TAPS = 25
 
 POINTER_BYTES = 4
 
+#: Weights of a FULLY_CONNECTED that the portable variant decodes at a time.
+CHUNK_BYTES = 256
+
 
 def _up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
@@ -31,6 +34,11 @@ def _up(value: int, multiple: int) -> int:
 def _odd_taps(taps: int) -> int:
     """Taps that the DSP variant computes: an odd number, at least 3."""
     return max(taps | 1, 3)
+
+
+def _chunk_bytes(params: FullyConnectedParams) -> int | None:
+    """Weights that the portable variant decodes at a time; several batches share a tile instead."""
+    return min(_up(params.inputs, 8), CHUNK_BYTES) if params.batches == 1 else None
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class _Layout:
         needs_whole: Whether pixels that are made of pieces of so many activations are put together first.
         table_entries: Of a depthwise window, from taps.
         depthwise_bytes: Of the weights of a depthwise tile by table, from channels and taps.
-        fully_connected_bytes: Of everything, where that is not tile and block.
+        fully_connected_bytes: Of a FULLY_CONNECTED; None where it takes tile and block.
     """
 
     channel_group: int
@@ -55,7 +63,7 @@ class _Layout:
     needs_whole: Callable[[int], bool]
     table_entries: Callable[[int], int]
     depthwise_bytes: Callable[[int, int], int]
-    fully_connected_bytes: Callable[[FullyConnectedParams], int] | None = None
+    fully_connected_bytes: Callable[[FullyConnectedParams], int | None]
 
     def tile_bytes(self, channels: int, products: int) -> int:
         parameters = _up(channels, self.channel_group) * CHANNEL_BYTES
@@ -71,6 +79,7 @@ _LAYOUTS = {
         needs_whole=lambda depth: False,
         table_entries=lambda taps: taps,
         depthwise_bytes=lambda channels, taps: _up(channels * taps, 8),
+        fully_connected_bytes=_chunk_bytes,
     ),
     Core.DSP: _Layout(
         channel_group=2,
@@ -136,7 +145,8 @@ def depthwise_conv_scratch(params: DepthwiseConvParams, core: Core) -> int:
 def fully_connected_scratch(params: FullyConnectedParams, core: Core) -> int:
     """Bytes of scratch of a FULLY_CONNECTED."""
     layout = _LAYOUTS[core]
-    if layout.fully_connected_bytes is not None:
-        return layout.fully_connected_bytes(params)
+    direct = layout.fully_connected_bytes(params)
+    if direct is not None:
+        return direct
     size = layout.tile_bytes(min(params.tile_channels, params.outputs), params.inputs)
     return size if layout.reads_in_place(params.inputs) else size + layout.block_bytes(params.inputs)

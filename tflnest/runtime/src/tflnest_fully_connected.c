@@ -3,6 +3,7 @@
 #include "tflnest_decode.h"
 #include "tflnest_fully_connected_dsp.h"
 #include "tflnest_fully_connected_mve.h"
+#include "tflnest_fully_connected_narrow.h"
 #include "tflnest_geometry.h"
 #include "tflnest_tile.h"
 
@@ -31,6 +32,10 @@ tflnest_status tflnest_fully_connected_check(const tflnest_fully_connected_param
 #define IS_DIRECT(params) 1
 #define DIRECT_BYTES tflnest_fully_connected_mve_bytes
 #define DIRECT_RUN tflnest_fully_connected_mve_run
+#elif TFLNEST_VARIANT == TFLNEST_VARIANT_NARROW
+#define IS_DIRECT(params) ((params)->batches == 1)
+#define DIRECT_BYTES tflnest_fully_connected_narrow_bytes
+#define DIRECT_RUN tflnest_fully_connected_narrow_run
 #endif
 
 /* Rows of weights per tile. */
