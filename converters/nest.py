@@ -23,6 +23,10 @@ from tflnest.packing import pack
 from tflnest.pruning import offline_plan, prune_buffers, prune_operator_codes, set_offline_offsets
 from tflnest.schema import enum_value, schema
 
+#: Buffers from this size on lie in the file page by page, so that an operating system which maps it can leave
+#: whole pages on disk.
+GROUPED_BYTES = 1024
+
 
 class _Writer:
     """Adds constants to a tree, one buffer per content, and notes which page each belongs to."""
@@ -228,7 +232,10 @@ def drop_names(model: Model) -> Model:
 def _write_directory(model: Model, writer: _Writer, recipe: Recipe) -> None:
     tree = model.tree
     prune_operator_codes(tree)
-    renumber = prune_buffers(tree)
+    large = {
+        index: page for index, page in writer.pages.items() if _size(tree.buffers[index]) >= GROUPED_BYTES
+    }
+    renumber = prune_buffers(tree, large)
     page_of = {renumber[old]: page for old, page in writer.pages.items() if old in renumber}
     constants = {tensor.buffer for subgraph in tree.subgraphs for tensor in subgraph.tensors}
     filled = {index for index in constants if index and _size(tree.buffers[index])}

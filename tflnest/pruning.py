@@ -5,7 +5,7 @@ Edits of a model (folding, quantization, nesting) leave things behind that would
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,12 +92,22 @@ def _renumber_offline_plan(tree: Any, order: list[int]) -> None:
         set_offline_offsets(tree, [offsets[old] if old < len(offsets) else -1 for old in order])
 
 
-def prune_buffers(tree: Any) -> dict[int, int]:
-    """Remove unused buffers; returns the new position of every buffer that stays."""
+def prune_buffers(tree: Any, ranks: Mapping[int, int] | None = None) -> dict[int, int]:
+    """Remove unused buffers.
+
+    Args:
+        tree: Of the model, which is edited.
+        ranks: Buffers with a rank are moved behind those without one, and sorted by it; by their old position.
+
+    Returns:
+        The new position of every buffer that stays, by its old one.
+    """
+    rank = {} if ranks is None else ranks
     holders = [tensor for subgraph in tree.subgraphs for tensor in subgraph.tensors] + list(
         tree.metadata or []
     )
-    order = sorted({0, *(holder.buffer for holder in holders), *_indices(tree.metadataBuffer)})
+    used = {0, *(holder.buffer for holder in holders), *_indices(tree.metadataBuffer)}
+    order = sorted(used, key=lambda index: (rank.get(index, -1), index))
     renumber = {old: new for new, old in enumerate(order)}
     tree.buffers = [tree.buffers[old] for old in order]
     for holder in holders:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from converters.nest import drop_names, nest
+from converters.nest import GROUPED_BYTES, drop_names, nest
 from converters.parameters import LevelParameters, source_parameters
 from converters.planning import plan_nesting, round_filters
 from converters.recipe import Recipe, Rule, load_recipe, parse_recipe
@@ -310,3 +312,15 @@ def test_public_models_nest_reproducibly_and_aligned(shared_models, name):
         stock = source.graph.subgraphs[0].operators[operator.operator.index]
         assert operator.stock == stock.name
     assert set(source.graph.metadata) <= set(model.graph.metadata)
+
+
+def test_large_buffers_lie_page_by_page() -> None:
+    net = NetworkBuilder()
+    x = net.start((1, 64))
+    for number in range(4):
+        x = net.dense(x, 64, name=f"layer_{number}")
+    directory = nested(net.finish(x), everything((4, 6, 8))).directory
+    pages = [[s for s in page.segments if s.size >= GROUPED_BYTES] for page in directory.pages]
+    assert [len(segments) for segments in pages] == [4, 4, 4]
+    extents = sorted((min(s.offset for s in page), max(s.offset + s.size for s in page)) for page in pages)
+    assert all(end <= start for (_, end), (start, _) in pairwise(extents))
