@@ -22,7 +22,7 @@ from pathlib import Path
 from firmware_sim.board import Board
 from firmware_sim.counting import Counter
 from firmware_sim.emulator import Emulator, find_firmware
-from firmware_sim.firmware.generation import generate
+from firmware_sim.firmware.generation import generate_firmware
 from firmware_sim.firmware.plan import Options
 from firmware_sim.pager import Placement
 from firmware_sim.storage import measure_storage
@@ -160,7 +160,7 @@ def emulated(name: str, model: Model) -> Iterator[Emulator]:
     board = Board.load(name)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "firmware"
-        generate(model, board, Options(pages=Placement.HOST)).write(place)
+        generate_firmware(model, board, Options(pages=Placement.HOST)).write(place)
         subprocess.run(["make", "-C", str(place)], check=True, capture_output=True)
         with Emulator(board, find_firmware(place)) as machine:
             yield machine
@@ -173,7 +173,7 @@ def page_in(model: Model) -> Row:
     assert model.directory is not None
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "firmware"
-        generate(model, board, Options(pages=Placement.HOST)).write(place)
+        generate_firmware(model, board, Options(pages=Placement.HOST)).write(place)
         source = place / "main.c"
         text = source.read_text(encoding="utf-8")
         marked = f"if (count > 0u) {{ port_mark_start(1u); {call} port_mark_stop(1u); }} else {{ {call} }}"

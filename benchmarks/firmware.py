@@ -23,7 +23,7 @@ from typing import Any
 from converters.conversion import convert
 from firmware_sim.board import Board
 from firmware_sim.counting import Counter
-from firmware_sim.firmware.generation import Firmware, generate
+from firmware_sim.firmware.generation import Firmware, generate_firmware
 from firmware_sim.firmware.plan import Optimization, Options, Protocol
 from firmware_sim.firmware.selftest import INFERENCE_REGION, Report, expected_crc32, run_selftest
 from firmware_sim.firmware.size import Linked, build, linked_sizes
@@ -114,7 +114,7 @@ def measure(
     Raises:
         DoesNotFitError: The board is too small.
     """
-    firmware = generate(model, board, options, title=name)
+    firmware = generate_firmware(model, board, options, title=name)
     firmware.write(folder / "firmware", force=True)
     image = build(folder / "firmware", board)
     report = run_selftest(board, image, counter=Counter(), timeout_s=600)

@@ -26,6 +26,7 @@ _HOMES = {
     "delegate_path": "tflnest.plugin.delegate",
     "evaluate": "tflnest.evaluation",
     "get_delegate_levels": "tflnest.plugin.delegate",
+    "generate_firmware": "firmware_sim.firmware.generation",
     "inspect": "firmware_sim.inspection",
     "load": "tflnest.model",
     "load_dataset": "tflnest.dataset",

@@ -65,7 +65,7 @@ class Firmware:
         return {**self.project.manifest, "files": sorted(self.project.files)}
 
 
-def generate(
+def generate_firmware(
     model: Model | str | Path,
     board: Board | str | Path,
     options: Options | None = None,

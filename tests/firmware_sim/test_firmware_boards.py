@@ -13,7 +13,7 @@ from firmware_sim.board import Board
 from firmware_sim.counting import Counter
 from firmware_sim.emulator import Emulator
 from firmware_sim.firmware import size
-from firmware_sim.firmware.generation import Firmware, generate
+from firmware_sim.firmware.generation import Firmware, generate_firmware
 from firmware_sim.firmware.plan import Optimization, Options, Protocol
 from firmware_sim.firmware.selftest import (
     INFERENCE_REGION,
@@ -55,7 +55,7 @@ def expected(model) -> dict[int, int]:
 
 def made(model: Model, board: str | Board, folder: Path, **options) -> Firmware:
     """Firmware in a folder; without a protocol unless one is asked for."""
-    firmware = generate(model, board, Options(**{"protocol": Protocol.NONE, **options}))
+    firmware = generate_firmware(model, board, Options(**{"protocol": Protocol.NONE, **options}))
     firmware.write(folder / "firmware", force=True)
     return firmware
 
@@ -152,7 +152,7 @@ def test_marks_count_every_operator(model, tmp_path):
 @pytest.mark.parametrize("protocol", Protocol)
 def test_sram_that_just_suffices_links_and_16_bytes_less_do_not(model, expected, tmp_path, protocol):
     whole = Board.load("netduinoplus2").with_limits(sram_bytes=8192)
-    needed = generate(model, whole, Options(protocol=protocol)).sram.total_bytes
+    needed = generate_firmware(model, whole, Options(protocol=protocol)).sram.total_bytes
     board = whole.with_limits(sram_bytes=needed)
     made(model, board, tmp_path, protocol=protocol)
     image = build(tmp_path / "firmware", board)
@@ -166,7 +166,7 @@ def test_sram_that_just_suffices_links_and_16_bytes_less_do_not(model, expected,
 
 def test_a_board_with_exactly_the_sram_runs(model, expected, tmp_path):
     whole = Board.load("mps2-an386")
-    needed = generate(model, whole, Options(protocol=Protocol.NONE)).sram.total_bytes
+    needed = generate_firmware(model, whole, Options(protocol=Protocol.NONE)).sram.total_bytes
     report = reported(model, whole.with_limits(sram_bytes=-(-needed // 128) * 128), tmp_path)
     assert results(report) == [(level, 0, expected[level]) for level in UP_AND_DOWN]
 
@@ -220,7 +220,7 @@ def test_what_is_not_as_planned_is_told(model, tmp_path):
 
 
 def test_what_cannot_be_measured(model, tmp_path):
-    generate(model, "mps2-an386", component=True).write(tmp_path / "component")
+    generate_firmware(model, "mps2-an386", component=True).write(tmp_path / "component")
     with pytest.raises(UsageError, match="component"):
         measure_size(tmp_path / "component")
     made(model, "mps2-an386", tmp_path, protocol=Protocol.SERIAL)

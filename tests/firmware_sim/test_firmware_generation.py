@@ -13,7 +13,7 @@ import pytest
 
 from firmware_sim.board import Board
 from firmware_sim.firmware.code_size import plan_flash
-from firmware_sim.firmware.generation import generate
+from firmware_sim.firmware.generation import generate_firmware
 from firmware_sim.firmware.memory import plan_sram
 from firmware_sim.firmware.plan import Options, Protocol
 from firmware_sim.firmware.project import MANIFEST, read_manifest
@@ -36,7 +36,7 @@ def model() -> Model:
 
 
 def texts(model: Model, board: str = BOARD, component: bool = False, **options) -> dict[str, str]:
-    return dict(generate(model, board, Options(**options), component=component).project.files)
+    return dict(generate_firmware(model, board, Options(**options), component=component).project.files)
 
 
 # ------------------------------------------------------------------------------------------------------- content
@@ -85,7 +85,10 @@ def test_levels_without_memory_are_left_out(model):
 
 
 def test_pages_on_the_host_take_sram_instead_of_flash(model):
-    plans = [generate(model, BOARD, Options(pages=pages)).plan for pages in (Placement.FLASH, Placement.HOST)]
+    plans = [
+        generate_firmware(model, BOARD, Options(pages=pages)).plan
+        for pages in (Placement.FLASH, Placement.HOST)
+    ]
     flash, sram = (
         [measure(plan, LARGE).total_bytes for plan in plans] for measure in (plan_flash, plan_sram)
     )
@@ -117,50 +120,50 @@ def test_every_operator_that_is_missing_is_named():
     z = builder.tensor((1, 4, 4, 3), "FLOAT32")
     builder.operator("LOGISTIC", (y,), (z,))
     with pytest.raises(UnsupportedError) as error:
-        generate(Model.from_bytes(builder.build([z])), BOARD)
+        generate_firmware(Model.from_bytes(builder.build([z])), BOARD)
     assert "0 (DEQUANTIZE)" in error.value.message and "1 (LOGISTIC)" in error.value.message
     assert error.value.exit_code == 1
 
 
 def test_one_step_more_than_the_sram_is_refused_with_numbers(model):
     whole = Board.load("netduinoplus2").with_limits(sram_bytes=8192)
-    needed = generate(model, whole).sram.total_bytes
-    assert generate(model, whole.with_limits(sram_bytes=needed)).sram.total_bytes == needed
+    needed = generate_firmware(model, whole).sram.total_bytes
+    assert generate_firmware(model, whole.with_limits(sram_bytes=needed)).sram.total_bytes == needed
     with pytest.raises(DoesNotFitError, match=f"{needed:,}.*{needed - 16:,}: short by 16 bytes") as error:
-        generate(model, whole.with_limits(sram_bytes=needed - 16))
+        generate_firmware(model, whole.with_limits(sram_bytes=needed - 16))
     assert error.value.exit_code == 5
     assert (error.value.needed_bytes, error.value.available_bytes) == (needed, needed - 16)
 
 
 def test_what_does_not_fit_says_what_would(model):
-    needed = generate(model, BOARD, Options(pages=Placement.HOST)).sram.total_bytes
+    needed = generate_firmware(model, BOARD, Options(pages=Placement.HOST)).sram.total_bytes
     with pytest.raises(DoesNotFitError) as error:
-        generate(model, LARGE.with_limits(sram_bytes=needed - 2048), Options(pages=Placement.HOST))
+        generate_firmware(model, LARGE.with_limits(sram_bytes=needed - 2048), Options(pages=Placement.HOST))
     assert "this would fit: --" in error.value.hint
     with pytest.raises(DoesNotFitError) as error:
-        generate(model, LARGE.with_limits(sram_bytes=4608))
+        generate_firmware(model, LARGE.with_limits(sram_bytes=4608))
     assert "no option makes it fit" in error.value.hint
 
 
 def test_too_little_flash_is_refused(model):
     with pytest.raises(DoesNotFitError) as error:
-        generate(model, LARGE.with_limits(flash_bytes=8192))
+        generate_firmware(model, LARGE.with_limits(flash_bytes=8192))
     assert error.value.memory == "flash"
 
 
 def test_unknown_level_and_board_without_port(model):
     with pytest.raises(UsageError, match="no level 5"):
-        generate(model, BOARD, Options(level=5))
+        generate_firmware(model, BOARD, Options(level=5))
     with pytest.raises(UsageError, match="no firmware port"):
-        generate(model, "nrf52840")
-    assert generate(model, "nrf52840", component=True).project.files["model.c"]
+        generate_firmware(model, "nrf52840")
+    assert generate_firmware(model, "nrf52840", component=True).project.files["model.c"]
 
 
 # ------------------------------------------------------------------------------------------------------- folders
 
 
 def test_a_project_comes_as_a_whole_or_not_at_all(model, tmp_path, monkeypatch):
-    made = generate(model, BOARD)
+    made = generate_firmware(model, BOARD)
     target = tmp_path / "firmware"
     write_text = Path.write_text
 
@@ -181,7 +184,7 @@ def test_a_project_comes_as_a_whole_or_not_at_all(model, tmp_path, monkeypatch):
 
 
 def test_only_what_tflnest_made_is_replaced(model, tmp_path):
-    made = generate(model, BOARD)
+    made = generate_firmware(model, BOARD)
     target = tmp_path / "firmware"
     made.write(target)
     (target / "build").mkdir()
@@ -235,7 +238,7 @@ class Component:
             pytest.skip("gcc is not installed")
         self.model = model
         target = folder / "component"
-        generate(model, "mps2-an385", Options(**options), component=True).write(target)
+        generate_firmware(model, "mps2-an385", Options(**options), component=True).write(target)
         sources = [str(path) for path in target.rglob("*.c")]
         warnings = ("-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-Werror")
         command = ["gcc", "-std=c99", "-O1", "-shared", "-fPIC", "-DTFLNEST_VARIANT=0", *warnings, *flags]
@@ -312,13 +315,13 @@ def test_pages_come_into_slots_and_corrupt_ones_do_not_count(model, tmp_path):
 def test_a_component_refuses_kernels_that_need_other_scratch(model, tmp_path):
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
-    generate(model, BOARD, component=True).write(tmp_path / "c")
+    generate_firmware(model, BOARD, component=True).write(tmp_path / "c")
     command = ["gcc", "-std=c99", "-c", "-Iruntime/include", "-I.", "model.c", "-o", "/dev/null"]
     done = subprocess.run(command, cwd=tmp_path / "c", capture_output=True, text=True, check=False)
     assert done.returncode and "scratch was planned for TFLNEST_VARIANT_DSP" in done.stderr
 
 
 def test_protocol_and_marks_are_of_no_use_in_a_component(model):
-    made = generate(model, BOARD, Options(protocol=Protocol.SERIAL, marks=True), component=True)
+    made = generate_firmware(model, BOARD, Options(protocol=Protocol.SERIAL, marks=True), component=True)
     assert "port_mark" not in made.project.files["model.c"]
     assert not any(name.startswith("port/") or name == "main.c" for name in made.project.files)

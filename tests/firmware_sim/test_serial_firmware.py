@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from firmware_sim.board import Board
 from firmware_sim.emulator import Emulator, find_firmware
-from firmware_sim.firmware.generation import generate
+from firmware_sim.firmware.generation import generate_firmware
 from firmware_sim.firmware.plan import Options
 from firmware_sim.pager import Placement
 from firmware_sim.virtual_board import LineFaults
@@ -45,7 +45,7 @@ def subject() -> tuple[Model, NDArray[np.int8], dict[int, NDArray[np.int8]]]:
 def firmware(name: str) -> Path:
     """Firmware for a board, built once."""
     place = folder() / f"serial-{name}"
-    generate(subject()[0], Board.load(name), Options(pages=Placement.HOST)).write(place)
+    generate_firmware(subject()[0], Board.load(name), Options(pages=Placement.HOST)).write(place)
     subprocess.run(["make", "-C", str(place)], check=True, capture_output=True)
     return find_firmware(place)
 

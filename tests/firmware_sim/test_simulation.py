@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from firmware_sim.board import Board
-from firmware_sim.firmware.generation import generate
+from firmware_sim.firmware.generation import generate_firmware
 from firmware_sim.firmware.plan import Options
 from firmware_sim.pager import Placement
 from firmware_sim.simulation import simulate
@@ -200,7 +200,7 @@ def test_the_report_is_json(nested_cnn, board):
 @pytest.mark.parametrize("level", [4, 8])
 def test_memory_is_that_of_generated_firmware(nested_cnn, board, placement, level):
     result = simulate(nested_cnn, board, level=level, pages=placement)
-    made = generate(nested_cnn, board, Options(level=_level_of(level, placement), pages=placement))
+    made = generate_firmware(nested_cnn, board, Options(level=_level_of(level, placement), pages=placement))
     assert result.memory.is_firmware
     assert result.memory.sram_bytes == result.peak_sram_bytes == made.sram.total_bytes
     assert abs(result.memory.flash_bytes - made.flash.total_bytes) < 16

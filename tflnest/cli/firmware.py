@@ -87,14 +87,14 @@ def command(
       tflnest firmware nested.tflite --board mps2-an386 --pages host -o firmware
       tflnest firmware nested.tflite --board netduinoplus2 --format c -o component
     """
-    from firmware_sim.firmware.generation import generate
+    from firmware_sim.firmware.generation import generate_firmware
     from firmware_sim.firmware.plan import Optimization, Options, Protocol
     from firmware_sim.firmware.project import check_folder
     from firmware_sim.pager import Placement
 
     screen = ui.screen("json" if "json" in formats else "text", quiet, no_progress)
     check_folder(output, force)
-    made = generate(
+    made = generate_firmware(
         file,
         load_board(board, sram, flash),
         Options(

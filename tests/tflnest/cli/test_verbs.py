@@ -12,7 +12,7 @@ import tflnest
 from converters import rounding
 from converters.recipe import presets
 from firmware_sim.board import Board, list_boards
-from firmware_sim.firmware.generation import generate
+from firmware_sim.firmware.generation import generate_firmware
 from tests.firmware_sim.monitor import build, require_emulator
 from tests.tflnest.cli.conftest import BOARD
 from tflnest.cli.application import VERBS, cli
@@ -56,7 +56,7 @@ def arguments(verb, files):
         shutil.copy(build(Board.load("microbit"), "regions.c").path, files.firmware)
     if verb == "size":
         require_emulator()
-        generate(files.nested, "microbit").write(files.folder / "sized", force=True)
+        generate_firmware(files.nested, "microbit").write(files.folder / "sized", force=True)
     return [word.format(**vars(files)) for word in WORKING[verb]]
 
 
