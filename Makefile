@@ -76,6 +76,7 @@ benchmark: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.exactness --levels 4,6,8 --engine native
 	$(BIN)/python -m benchmarks.reference_speed
 	$(BIN)/python -m benchmarks.native_speed --levels 4,6,8
+	$(BIN)/python -m benchmarks.delegate
 	$(BIN)/python -m benchmarks.arena
 	$(BIN)/python -m benchmarks.bridge
 	$(BIN)/python -m benchmarks.accuracy --quick --models digits,resnet8,vww_96

@@ -7,7 +7,7 @@ the machine does not decide.
 
 "stock" is the int8 file in LiteRT as it comes, and "speed" the nested file with the delegate in the mode `speed`.
 "plain" is the materialized full-bit level in LiteRT without delegates, and "memory" the nested file at each level in
-the mode `memory`, without any other delegate.
+the mode `memory`, without any other delegate. "default" is the full-bit level in the mode `memory` in LiteRT as it comes.
 
 Resident memory is that of the mapped file, as the operating system counts it (/proc/self/smaps), in a process that
 runs a model of fully connected layers at 4 bits of 8, then at 8, then at 4 again.
@@ -89,6 +89,7 @@ def time_model(path: Path, levels: tuple[int, ...], repeats: int) -> dict[str, A
                 file, level=level, mode="memory", num_threads=1, **without
             )
             add(f"memory_{level}", interpreter)
+        add("default", tflnest.stock_interpreter(file, mode="memory", num_threads=1))
         best = best_times(functions, repeats, 0.1)
     slowest = max(best[f"memory_{level}"] for level in levels)
     return {
@@ -156,7 +157,8 @@ def main() -> None:
     @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
     def command(models: tuple[Path, ...], repeats: int, levels: str, megabytes: int, style: str) -> None:
         folder = ROOT.parent / "shared" / "models"
-        paths = models or tuple(folder / f"{name}.tflite" for name in MODELS)
+        known = [folder / f"{name}.tflite" for name in MODELS]
+        paths = models or tuple(path for path in known if path.is_file())
         chain = tuple(int(level) for level in levels.split(","))
         rows = [time_model(path, chain, repeats) for path in paths]
         memory = measure_memory(megabytes)
