@@ -110,6 +110,7 @@ def device_program(model: Model) -> DeviceProgram:
             "replace them in the model, or fold them into their neighbours",
         )
     tensors = tuple(program.tensors)
+    _check_interface(subgraph, tensors)
     kept = tuple(step for step in steps if step.calls)
     if directory is None:
         return _plain(model, subgraph, tensors, kept)
@@ -120,6 +121,17 @@ def _check_variables(subgraph: Subgraph) -> None:
     for tensor in subgraph.tensors:
         if tensor.is_variable:
             raise UnsupportedError(f"tensor {tensor.label} is a variable, and the device runtime has none")
+
+
+def _check_interface(subgraph: Subgraph, tensors: Sequence[Tensor]) -> None:
+    """Inputs and outputs need a place in SRAM."""
+    for what, indices in (("input", subgraph.inputs), ("output", subgraph.outputs)):
+        if not indices:
+            raise UnsupportedError(f"the model has no {what}, and firmware needs one")
+        for index in indices:
+            if tensors[index].data is not None or not tensors[index].bytes:
+                state = "constant" if tensors[index].data is not None else "empty"
+                raise UnsupportedError(f"the {what} {tensors[index].label} is {state}")
 
 
 def _folded(subgraph: Subgraph) -> Program:

@@ -125,6 +125,15 @@ def test_every_operator_that_is_missing_is_named():
     assert error.value.exit_code == 1
 
 
+def test_outputs_need_a_place_in_sram():
+    builder = BoardBuilder()
+    x = builder.input((1, 4), scale=0.05)
+    y = builder.unary("RELU", x, (1, 4))
+    constant = builder.constant(np.zeros((1, 4), np.int8), [0.05])
+    with pytest.raises(UnsupportedError, match=f"the output {constant} .*is constant"):
+        generate_firmware(Model.from_bytes(builder.build([y, constant])), BOARD)
+
+
 def test_one_step_more_than_the_sram_is_refused_with_numbers(model):
     whole = Board.load("netduinoplus2").with_limits(sram_bytes=8192)
     needed = generate_firmware(model, whole).sram.total_bytes
