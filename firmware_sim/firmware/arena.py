@@ -19,7 +19,7 @@ from firmware_sim.target import align_up
 from tflnest.device import Core
 
 #: Output channels that a kernel decodes at a time, fastest first.
-TILES = (16, 8, 4)
+TILES = (64, 32, 16, 8, 4)
 #: Further ones, slow and small, where memory is short.
 SMALL_TILES = (2, 1)
 
