@@ -191,3 +191,13 @@ def test_a_field_may_share_bits_where_sums_are_bytes(function: Function) -> None
     sums = replace(with_field(bits=2, shift=2), disjoint=0)
     assert status(function, PARAMS[function], sums) == STATUS_OK
     assert status(function, PARAMS[function], replace(sums, offset=16)) == STATUS_OK
+
+
+@pytest.mark.parametrize("function", [CONV, DEPTHWISE_CONV], ids=lambda item: item.name)
+@pytest.mark.parametrize("path", ["padding.height", "dilation.height", "stride.height"])
+def test_taps_too_far_from_the_image_are_refused(function: Function, path: str) -> None:
+    """Their offsets would not fit 31 bits, though every extent is in range."""
+    wide = changed(PARAMS[function], "input.width", 4000)
+    assert status(function, wide, FLAT) == STATUS_OK
+    far = (1 << 24) - 1
+    assert status(function, changed(wide, path, far), FLAT) == REFUSED

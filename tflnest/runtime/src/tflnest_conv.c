@@ -57,21 +57,14 @@ static uint32_t tile_channels(const tflnest_conv_params *params)
     return (uint32_t)(params->tile_channels < group ? params->tile_channels : group);
 }
 
-static int window_is_sound(const tflnest_conv_params *params)
-{
-    const int64_t bottom = (int64_t)params->output.height * params->stride.height +
-                           (int64_t)params->filter.height * params->dilation.height;
-    const int64_t right =
-        (int64_t)params->output.width * params->stride.width + (int64_t)params->filter.width * params->dilation.width;
-    return bottom <= INT32_MAX / 2 && right <= INT32_MAX / 2;
-}
-
 tflnest_status tflnest_conv_check(const tflnest_conv_params *params, const tflnest_filter *filter)
 {
     if (params == NULL || !tflnest_shape_is_sound(&params->input) || !tflnest_shape_is_sound(&params->output) ||
-        !tflnest_extent_is_sound(&params->filter, 1) || !tflnest_extent_is_sound(&params->stride, 1) ||
-        !tflnest_extent_is_sound(&params->dilation, 1) || !tflnest_extent_is_sound(&params->padding, 0) ||
-        !tflnest_requantization_is_sound(&params->requantization) || !window_is_sound(params)) {
+        !tflnest_requantization_is_sound(&params->requantization)) {
+        return TFLNEST_ERROR_ARGUMENT;
+    }
+    const tflnest_sliding_window window = {params->filter, params->stride, params->dilation, params->padding};
+    if (!tflnest_window_is_sound(&window, &params->input, &params->output)) {
         return TFLNEST_ERROR_ARGUMENT;
     }
     if (params->input.batches != params->output.batches || params->tile_channels < 1 || params->groups < 1 ||

@@ -25,6 +25,28 @@ int tflnest_extent_is_sound(const tflnest_extent *extent, int32_t low)
            extent->width <= TFLNEST_MAX_DIMENSION;
 }
 
+/* The farthest position of a tap along one axis, from the padding on; more than 31 bits where it is too far. */
+static int64_t reach(int32_t positions, int32_t stride, int32_t taps, int32_t dilation, int32_t padding)
+{
+    return (int64_t)positions * stride + (int64_t)taps * dilation + padding;
+}
+
+int tflnest_window_is_sound(const tflnest_sliding_window *window, const tflnest_shape *input, const tflnest_shape *output)
+{
+    if (!tflnest_extent_is_sound(&window->filter, 1) || !tflnest_extent_is_sound(&window->stride, 1) ||
+        !tflnest_extent_is_sound(&window->dilation, 1) || !tflnest_extent_is_sound(&window->padding, 0)) {
+        return 0;
+    }
+    const int64_t rows = reach(output->height, window->stride.height, window->filter.height,
+                               window->dilation.height, window->padding.height);
+    const int64_t columns = reach(output->width, window->stride.width, window->filter.width,
+                                  window->dilation.width, window->padding.width);
+    if (rows > INT32_MAX || columns > INT32_MAX) {
+        return 0;
+    }
+    return rows * input->width * input->channels + columns * input->channels <= INT32_MAX;
+}
+
 static int is_int8(int32_t value)
 {
     return value >= INT8_MIN && value <= INT8_MAX;

@@ -35,6 +35,18 @@ int tflnest_shape_is_sound(const tflnest_shape *shape);
 /* Whether an extent lies between `low` and TFLNEST_MAX_DIMENSION. */
 int tflnest_extent_is_sound(const tflnest_extent *extent, int32_t low);
 
+/* How a window moves over an image. */
+typedef struct {
+    tflnest_extent filter;
+    tflnest_extent stride;
+    tflnest_extent dilation;
+    tflnest_extent padding;
+} tflnest_sliding_window;
+
+/* Whether a window's extents are in range, and the offset of every tap from the start of an image, inside it or
+ * not, fits 31 bits. */
+int tflnest_window_is_sound(const tflnest_sliding_window *window, const tflnest_shape *input, const tflnest_shape *output);
+
 /* Whether zero points and activation range are in their ranges. */
 int tflnest_requantization_is_sound(const tflnest_requantization *requantization);
 
