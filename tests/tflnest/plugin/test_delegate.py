@@ -68,6 +68,7 @@ def test_memory_is_bit_exact_with_the_reference_interpreter(chain: str, save: Sa
         np.testing.assert_array_equal(run(ours, *np.split(x, 3))[0], expected)
 
 
+@pytest.mark.filterwarnings("ignore:Warning. Enabling `experimental_preserve_all_tensors`")
 @pytest.mark.parametrize("name", RESOLVERS)
 @pytest.mark.parametrize("chain", CHAINS)
 def test_every_tensor_is_exact_whatever_runs_the_rest(chain: str, name: str, save: Save) -> None:
@@ -145,6 +146,17 @@ def test_levels_are_switched_between_invokes(save: Save) -> None:
         tflnest.set_delegate_level(delegate, level)
         np.testing.assert_array_equal(run(ours, x)[0], expected[level])
         assert set(tflnest.get_delegate_levels(delegate).values()) == {level}
+
+
+def test_signatures_switch_too(save: Save) -> None:
+    model = nested(network(4))
+    x = random_inputs(model, 1)
+    delegate = tflnest.load_delegate(mode="memory")
+    ours = runtime().Interpreter(str(save(model)), experimental_delegates=[delegate], **REFERENCE)
+    serve = ours.get_signature_runner("serve")
+    for level in (8, 4, 6):
+        tflnest.set_delegate_level(delegate, level)
+        np.testing.assert_array_equal(serve(x=x)["y"], tflnest.Interpreter(model=model, level=level).run(x))
 
 
 def test_operators_have_levels_of_their_own(save: Save) -> None:
@@ -504,8 +516,9 @@ def test_without_a_compiler_an_installed_library_serves(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiler: Compiler
 ) -> None:
     monkeypatch.setattr(library_module, "__file__", str(tmp_path / "library.py"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for name, key in (("_plugin_other.so", "other"), ("_plugin_same.so", library_module.unit().key())):
-        flags = (*compiler_module.FLAGS, "-fvisibility=hidden", f'-DTFLNEST_KEY="{key}"')
+        flags = ("-std=c99", "-O0", "-fPIC", "-fvisibility=hidden", f'-DTFLNEST_KEY="{key}"')
         shutil.copy(compiler_module.shared_library(library_module.unit(), compiler, flags), tmp_path / name)
         monkeypatch.setenv("CC", "no-such-compiler")
         library_module._path.cache_clear()
