@@ -17,6 +17,7 @@ import pytest
 
 import tflnest
 from tests.models import random_inputs
+from tests.tflnest.plugin.conftest import run
 from tests.tflnest.plugin.test_delegate import convolutions
 from tflnest.native.compiler import cache_folder
 
@@ -86,3 +87,18 @@ def test_tensorflow(cases: Path) -> None:
 def test_other_runtimes(name: str, cases: Path) -> None:
     module, packages = RUNTIMES[name]
     assert_all_hold(environment_python(name, packages), module, cases)
+
+
+@pytest.mark.keras
+def test_a_delegate_of_one_package_serves_the_interpreter_of_another() -> None:
+    other = pytest.importorskip("tensorflow.lite.python.interpreter")
+    model = convolutions()
+    x = random_inputs(model, 1)
+    delegate = tflnest.load_delegate(level=4, mode="memory")
+    assert type(delegate).__module__.startswith("ai_edge_litert")
+    ours = other.Interpreter(
+        model_content=model.to_bytes(),
+        experimental_delegates=[delegate],
+        experimental_op_resolver_type=other.OpResolverType.BUILTIN_REF,
+    )
+    np.testing.assert_array_equal(run(ours, x)[0], tflnest.Interpreter(model=model, level=4).run(x))
