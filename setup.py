@@ -56,6 +56,8 @@ def native_runtime() -> Extension:
 KERAS = ["tensorflow>=2.16"]
 SERIAL = ["pyserial>=3.5", "cobs>=1.2"]
 PLOT = ["matplotlib>=3.7"]
+# Programs that put firmware onto boards; "all" does without them.
+FLASH = ["pyocd>=0.36", "esptool>=5"]
 TEST = [
     "pytest>=8",
     "pytest-xdist>=3.5",
@@ -115,6 +117,7 @@ setup(
         "keras": KERAS,
         "serial": SERIAL,
         "plot": PLOT,
+        "flash": FLASH,
         "test": TEST + SERIAL + PLOT,
         "examples": [*KERAS, *PLOT, "scikit-learn>=1.4"],
         "all": KERAS + SERIAL + PLOT,

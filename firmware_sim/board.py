@@ -127,6 +127,27 @@ class Emulation:
 
 
 @dataclass(frozen=True)
+class FlashMethods:
+    """How firmware gets onto the board: what each tool must know of it. A tool whose key is absent is not used.
+
+    Attributes:
+        pyocd_target: pyOCD's name of the chip, for example "nrf51822".
+        openocd_config: Configuration files of OpenOCD, separated by blanks.
+        esptool_chip: esptool's name of the chip, for example "esp32s3".
+        esptool_address: Where in the flash the application begins.
+        uf2_family: Number of the chip's family, for boards with a UF2 bootloader.
+        uf2_board: What the Board-ID of the bootloader's drive begins with; "" takes any drive.
+    """
+
+    pyocd_target: str = ""
+    openocd_config: str = ""
+    esptool_chip: str = ""
+    esptool_address: int = 0
+    uf2_family: int = 0
+    uf2_board: str = ""
+
+
+@dataclass(frozen=True)
 class Board:
     """A board.
 
@@ -148,6 +169,7 @@ class Board:
         cycles: Costs for estimates.
         port: What firmware must know, the profile's table [port]; None where there is no port for the board.
         emulator: How QEMU emulates it, the table [emulator]; None where it does not.
+        flash: How firmware gets onto it, the table [flash]; None where nothing is known.
     """
 
     name: str
@@ -167,6 +189,7 @@ class Board:
     has_mve: bool = False
     port: Port | None = None
     emulator: Emulation | None = None
+    flash: FlashMethods | None = None
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Board:
@@ -242,7 +265,7 @@ def _unknown_board(text: str) -> UsageError:
 # ---------------------------------------------------------------------------------------------- reading
 
 #: Tables that a profile may have.
-_OPTIONAL: dict[str, type[Any]] = {"port": Port, "emulator": Emulation}
+_OPTIONAL: dict[str, type[Any]] = {"port": Port, "emulator": Emulation, "flash": FlashMethods}
 
 
 def _read(path: Path) -> Board:
@@ -319,6 +342,8 @@ def _checked(board: Board, where: str) -> Board:
             raise UsageError(f"{where}: {name} is {getattr(board, name):,}, more than {MAX_MEMORY_BYTES:,}")
     if board.port is not None:
         _check_port(board.port, where)
+    if board.flash is not None:
+        _check_flash(board.flash, where)
     if board.stack_bytes >= board.sram_bytes:
         raise UsageError(
             f"{where}: {board.sram_bytes:,} bytes of SRAM do not hold the {board.stack_bytes:,} bytes kept for the stack"
@@ -333,3 +358,14 @@ def _check_port(port: Port, where: str) -> None:
         size = getattr(port, name)
         if size < 64 or size % 8:
             raise UsageError(f"{where}: {name} is {size}, expected a multiple of 8, at least 64")
+
+
+def _check_flash(flash: FlashMethods, where: str) -> None:
+    if not (flash.pyocd_target or flash.openocd_config or flash.esptool_chip or flash.uf2_family):
+        raise UsageError(
+            f"{where}: [flash] names no way to flash the board",
+            "give pyocd_target, openocd_config, esptool_chip or uf2_family",
+        )
+    for key, needed in (("uf2_board", "uf2_family"), ("esptool_address", "esptool_chip")):
+        if getattr(flash, key) and not getattr(flash, needed):
+            raise UsageError(f"{where}: [flash] has {key}, and lacks {needed}")

@@ -120,6 +120,16 @@ class Image:
         """Bytes of SRAM that are linked, stacks included."""
         return sum(section.size for section in self.sections.values() if section.is_writable)
 
+    def contents(self) -> list[tuple[int, bytes]]:
+        """What is written to flash: pieces with their addresses there, the lowest first."""
+        with self.path.open("rb") as stream:
+            data = {section.name: section.data() for section in ELFFile(stream).iter_sections()}
+        return sorted(
+            (section.load_address, data[section.name])
+            for section in self.sections.values()
+            if section.has_content
+        )
+
     def symbol(self, name: str) -> Symbol:
         """A symbol by its name.
 

@@ -38,16 +38,11 @@ _MAIN_HEADERS = {
     Protocol.SERIAL: ("tflnest/tflnest_protocol.h", "tflnest/tflnest_protocol_pager.h"),
 }
 
-#: How firmware gets onto a board, by the chip of its port.
+#: How firmware gets onto a board without a debug probe, by the chip of its port.
 _FLASH = {
-    "stm32f1": "With OpenOCD and the ST-LINK on the board:\n\n```sh\n"
-    'openocd -f board/stm32vldiscovery.cfg -c "program build/firmware.elf verify reset exit"\n```',
-    "stm32f4": "With dfu-util, after a reset with the boot button held:\n\n```sh\n"
-    "dfu-util -a 0 -s 0x08000000:leave -D build/firmware.bin\n```\n\nor with OpenOCD and an ST-LINK:\n\n```sh\n"
-    'openocd -f interface/stlink.cfg -f target/stm32f4x.cfg -c "program build/firmware.elf verify reset exit"\n```',
-    "nrf51": "Copy `build/firmware.hex` onto the drive MICROBIT, or with OpenOCD:\n\n```sh\n"
-    'openocd -f interface/cmsis-dap.cfg -f target/nrf51.cfg -c "program build/firmware.elf verify reset exit"\n```',
-    "mps2": "This firmware was made for the board as QEMU emulates it (see Run).",
+    "stm32f4": "Or with dfu-util, after a reset with the boot button held:\n\n```sh\n"
+    "dfu-util -a 0 -s 0x08000000:leave -D build/firmware.bin\n```",
+    "nrf51": "Or copy `build/firmware.hex` onto the drive MICROBIT.",
 }
 
 
@@ -150,7 +145,6 @@ def board_project(
     Raises:
         UsageError: The board has no port.
     """
-    port = board_port.port_of(board)
     files = model_files(plan, board)
     files |= runtime_files(plan, board)
     files |= {f"port/{name}": text for name, text in board_port.port_files(board).items()}
@@ -187,7 +181,7 @@ def board_project(
         {
             **_readme_values(plan, title, memory),
             "board": board.title,
-            "flash": _FLASH[port.chip],
+            "flash": _flash_text(board),
             "run": _run_text(plan, board),
             "main": _MAIN_TEXT[plan.options.protocol],
         },
@@ -200,6 +194,20 @@ _MAIN_TEXT = {
     Protocol.NONE: "runs the model on built-in input, and prints the CRC-32 of its outputs",
     Protocol.SERIAL: "talks to a host over the serial port: pages, levels, tensors, statistics",
 }
+
+
+def _flash_text(board: Board) -> str:
+    if board.flash is None and board.emulator is not None:
+        return "This firmware was made for the board as QEMU emulates it (see Run)."
+    if board.flash is None:
+        return "Tools for the chip take `build/firmware.elf`, `.hex` or `.bin`."
+    parts = ["With the first of pyOCD, OpenOCD and others that is installed:\n\n```sh\ntflnest flash .\n```"]
+    if board.flash.openocd_config:
+        files = " ".join(f"-f {name}" for name in board.flash.openocd_config.split())
+        program = '-c "program build/firmware.elf verify reset exit"'
+        parts.append(f"Or with OpenOCD itself:\n\n```sh\nopenocd {files} {program}\n```")
+    parts.append(_FLASH.get(board_port.port_of(board).chip, ""))
+    return "\n\n".join(filter(None, parts))
 
 
 def _run_text(plan: FirmwarePlan, board: Board) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firmware_sim.board import Board, CycleCosts, Emulation, Port
+from firmware_sim.board import Board, CycleCosts, Emulation, FlashMethods, Port
 from firmware_sim.firmware.project import read_manifest
 from firmware_sim.firmware.selftest import run_selftest
 from firmware_sim.image import Image
@@ -183,6 +183,8 @@ def board_from(values: Mapping[str, Any]) -> Board:
             made["port"] = Port(**values["port"])
         if "emulator" in values:
             made["emulator"] = Emulation(**values["emulator"])
+        if "flash" in values:
+            made["flash"] = FlashMethods(**values["flash"])
         return Board(**made)
     except (KeyError, TypeError) as error:
         raise UsageError(

@@ -28,6 +28,7 @@ VERBS = {
     "compare": "comparison",
     "firmware": "firmware",
     "size": "sizes",
+    "flash": "flashing",
     "emulate": "emulation",
     "ports": "ports",
     "device": "device",

@@ -65,8 +65,13 @@ def command(
         uart=uarts[uart],
         counter=Counter() if count else None,
     )
+    return watch(screen, machine, is_console=uart == "console")
+
+
+def watch(screen: ui.Screen, machine: Emulator, is_console: bool = False) -> ExitCode:
+    """Run an emulated board and show what happens, until its firmware ends or the user ends it."""
     with machine:
-        events = _Events(screen, machine, is_console=uart == "console")
+        events = _Events(screen, machine, is_console)
         events.started()
         while machine.is_running:
             events.show()

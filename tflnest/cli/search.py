@@ -148,8 +148,8 @@ def command(
 
     \b
     Examples:
-      tflnest search model_int8.tflite --data train.npz --validation held_out.npz --max-bytes 40%
-      tflnest search model.keras --data train.npz --validation held_out.npz --qat-epochs 2 --jobs -1
+      tflnest search int8.tflite --data a.npz --validation b.npz --max-bytes 40%
+      tflnest search model.keras --data a.npz --validation b.npz --qat-epochs 2
     """
     from converters.search import search
 

@@ -178,7 +178,8 @@ OPTIONS = {
     "simulate {nested} --board nrf52840 --runs 0": (2, "0 inferences were asked for"),
     "simulate {nested} --board nrf52840 --pages disk": (2, "'disk' is not one of"),
     "conver {int8}": (2, "did you mean convert?"),
-    "flash {int8}": (2, "there is no verb 'flash'"),
+    "flash {int8}": (2, "is no firmware that tflnest made"),
+    "upload {int8}": (2, "there is no verb 'upload'"),
     "--frobnicate": (2, "no such option '--frobnicate'"),
     "completion tcsh": (2, "'tcsh' is not one of"),
 }

@@ -23,6 +23,10 @@ from tflnest.interpreter import ENGINES
 WORKING = {
     "convert": ["convert", "{int8}", "--dry-run"],
     "inspect": ["inspect", "{nested}", "--board", BOARD],
+    "search": [
+        *("search", "{int8}", "--data", "{data}", "--validation", "{data}", "--max-drop", "100"),
+        *("--max-steps", "1", "-f", "-o", "{folder}/found.toml"),
+    ],
     "eval": ["eval", "{nested}", "--data", "{data}"],
     "materialize": ["materialize", "{nested}", "--level", "6", "-f", "-o", "{folder}/six.tflite"],
     "simulate": ["simulate", "{nested}", "--board", BOARD],
@@ -30,6 +34,7 @@ WORKING = {
     "compare": ["compare", "{int8}", "{nested}", "--limit", "3"],
     "firmware": ["firmware", "{nested}", "--board", "microbit", "-f", "-o", "{folder}/firmware"],
     "size": ["size", "{folder}/sized"],
+    "flash": ["flash", "{folder}/sized", "--tool", "pyocd", "--dry-run"],
     "emulate": ["emulate", "{firmware}"],
     "ports": ["ports"],
     "device": ["device", "{nested}", "--board", BOARD, "--seconds", "0.1"],
@@ -54,7 +59,7 @@ def arguments(verb, files):
     if verb == "emulate":
         require_emulator()
         shutil.copy(build(Board.load("microbit"), "regions.c").path, files.firmware)
-    if verb == "size":
+    if verb in ("size", "flash"):
         require_emulator()
         generate_firmware(files.nested, "microbit").write(files.folder / "sized", force=True)
     return [word.format(**vars(files)) for word in WORKING[verb]]
@@ -100,7 +105,18 @@ def test_the_list_of_verbs_is_not_cut_short(verb, call, monkeypatch):
 
 #: Options without which something is left out; all others have a default or are required.
 OPTIONAL = {
-    *("base_bytes", "board", "calibration", "data", "flash", "limit", "plot", "schedule", "sram", "trace")
+    *(
+        "base_bytes",
+        "board",
+        "calibration",
+        "data",
+        "epochs",
+        "flash",
+        "journal",
+        "limit",
+        "max_bit_operations",
+    ),
+    *("model_path", "plot", "schedule", "sram", "trace"),
 }
 
 
