@@ -39,6 +39,9 @@ def cases() -> list[Case]:
                 tile
             ),
         ]
+    for inputs in (1024, 1040, 2048, 2051, 3000, 4000):
+        for nesting in (*NESTINGS, None):
+            made.append(fully_connected_case(rng, batches=1, inputs=inputs, outputs=3, nesting=nesting))
     return made
 
 

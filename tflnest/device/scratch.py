@@ -26,6 +26,9 @@ POINTER_BYTES = 4
 #: Weights of a FULLY_CONNECTED that the portable variant decodes at a time.
 CHUNK_BYTES = 256
 
+#: Activations of a FULLY_CONNECTED that the DSP variant widens at a time.
+PIECE_ACTIVATIONS = 1024
+
 
 def _up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
@@ -39,6 +42,13 @@ def _odd_taps(taps: int) -> int:
 def _chunk_bytes(params: FullyConnectedParams) -> int | None:
     """Weights that the portable variant decodes at a time; several batches share a tile instead."""
     return min(_up(params.inputs, 8), CHUNK_BYTES) if params.batches == 1 else None
+
+
+def _piece_bytes(params: FullyConnectedParams) -> int:
+    """Activations that the DSP variant widens at a time, and a sum for every output where that is a part of them."""
+    if params.inputs > PIECE_ACTIVATIONS:
+        return 2 * PIECE_ACTIVATIONS + 4 * params.outputs
+    return _up(params.inputs, 16) * 2
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ _LAYOUTS = {
         needs_whole=lambda depth: depth % 4 != 0,
         table_entries=_odd_taps,
         depthwise_bytes=lambda channels, taps: _up(channels, 4) * _odd_taps(taps) * 2,
-        fully_connected_bytes=lambda params: _up(params.inputs, 16) * 2,
+        fully_connected_bytes=_piece_bytes,
     ),
     Core.MVE: _Layout(
         channel_group=4,

@@ -16,6 +16,10 @@
 /* Weights that are decoded at a time where there is no decoder of their own; a row is padded in it. */
 #define CHUNK 64u
 
+/* Activations that are widened at a time: longer rows are computed in pieces, and take no more scratch than that and a
+ * sum for every output. A multiple of CHUNK. */
+#define PIECE 1024u
+
 /* What multiplies a row; it knows where the members lie. The pointers to codes are moved on. */
 typedef struct {
     const int16_t *operands;
@@ -155,7 +159,11 @@ static uint32_t padded(uint32_t inputs)
 
 uint32_t tflnest_fully_connected_dsp_bytes(const tflnest_fully_connected_params *params)
 {
-    return padded((uint32_t)params->inputs) * (uint32_t)sizeof(int16_t);
+    const uint32_t inputs = (uint32_t)params->inputs;
+    if (inputs > PIECE) {
+        return PIECE * (uint32_t)sizeof(int16_t) + (uint32_t)params->outputs * (uint32_t)sizeof(int32_t);
+    }
+    return padded(inputs) * (uint32_t)sizeof(int16_t);
 }
 
 /* Widen four activations less their zero point, `offset` in both halves, and add them to a sum. */
@@ -172,14 +180,15 @@ static inline int32_t load_quad(uint32_t *operands, uint32_t word, uint32_t offs
 }
 
 /* Widen activations, and return their sum. */
-static int32_t load_operands(const tflnest_fully_connected_params *params, const int8_t *input, void *scratch)
+static int32_t load_operands(const tflnest_fully_connected_params *params, const int8_t *input, uint32_t count,
+                             void *scratch)
 {
     const uint32_t zero_point = (uint32_t)params->requantization.input_zero_point & 0xFFu;
     const uint32_t offset = ((0u - (uint32_t)params->requantization.input_zero_point) & 0xFFFFu) * UINT32_C(0x00010001);
     uint32_t *operands = scratch;
-    uint32_t *end = operands + padded((uint32_t)params->inputs) / 2;
+    uint32_t *end = operands + padded(count) / 2;
     int32_t sum = 0;
-    uint32_t left = (uint32_t)params->inputs;
+    uint32_t left = count;
     for (; operands < end; operands += 2) {
         uint32_t word = zero_point * UINT32_C(0x01010101);
         if (left >= 4) {
@@ -237,14 +246,13 @@ static int32_t multiply_short(dense *work, uint32_t index)
     return multiply_flat(&work->next);
 }
 
-/* The sum of a longer row whose weights are decoded first, a chunk at a time. */
-static int32_t multiply_long(dense *work, uint32_t index)
+/* The sum of `inputs` weights from the one at `first`, which are decoded before, a chunk at a time. */
+static int32_t multiply_long(dense *work, uint32_t first, uint32_t inputs)
 {
-    const uint32_t inputs = (uint32_t)work->params->inputs;
     int32_t sum = 0;
     for (uint32_t i = 0; i < inputs; i += CHUNK) {
         const uint32_t count = inputs - i < CHUNK ? inputs - i : CHUNK;
-        tflnest_decode(work->filter, index * inputs + i, count, work->chunk);
+        tflnest_decode(work->filter, first + i, count, work->chunk);
         work->next.operands = work->operands + i;
         work->next.operands_end = work->next.operands + padded(count);
         work->next.codes[0] = work->chunk;
@@ -277,10 +285,10 @@ static inline int8_t requantize(const tflnest_requantization *requantization, in
 static void run_decoded(dense *work, int8_t *output)
 {
     const tflnest_filter *filter = work->filter;
-    const int is_short = work->params->inputs <= (int32_t)CHUNK;
+    const uint32_t inputs = (uint32_t)work->params->inputs;
     for (uint32_t i = 0; i < (uint32_t)work->params->outputs; i++) {
         const uint32_t scale = filter->per_channel ? i : 0;
-        const int32_t sum = is_short ? multiply_short(work, i) : multiply_long(work, i);
+        const int32_t sum = inputs <= CHUNK ? multiply_short(work, i) : multiply_long(work, i * inputs, inputs);
         const int32_t acc = tflnest_add_wrapping(sum, filter->bias == NULL ? 0 : filter->bias[i]);
         output[i] = requantize(&work->params->requantization, acc, filter->multipliers[scale], filter->shifts[scale]);
     }
@@ -308,6 +316,58 @@ static void run_packed(dense *work, int8_t *output)
     }
 }
 
+/* Read codes or weights from the one at `first` on, the first of a group. */
+static void seek(dense *work, uint32_t first)
+{
+    const tflnest_filter *filter = work->filter;
+    if (filter->values != NULL) {
+        work->next.codes[0] = filter->values + first;
+    }
+    for (uint32_t i = 0; i < filter->field_count; i++) {
+        work->next.codes[i] = filter->fields[i].codes + first / TFLNEST_GROUP * 2 * filter->fields[i].bits;
+    }
+}
+
+/* Add what a piece of the input, already widened, contributes to the sums of all outputs. */
+static void add_piece(dense *work, uint32_t first, uint32_t count, int32_t *sums)
+{
+    const uint32_t inputs = (uint32_t)work->params->inputs;
+    choose(work);
+    for (uint32_t i = 0; i < (uint32_t)work->params->outputs; i++) {
+        const uint32_t start = i * inputs + first;
+        int32_t sum;
+        if (work->multiply != NULL) {
+            seek(work, start);
+            work->next.operands = work->operands;
+            work->next.operands_end = work->operands + count;
+            sum = work->multiply(&work->next) + work->addend;
+        } else {
+            sum = multiply_long(work, start, count);
+        }
+        sums[i] += sum;
+    }
+}
+
+/* Long rows, piece by piece of the input. */
+static void run_pieces(dense *work, const int8_t *input, int8_t *output, void *scratch)
+{
+    const tflnest_filter *filter = work->filter;
+    const uint32_t inputs = (uint32_t)work->params->inputs, outputs = (uint32_t)work->params->outputs;
+    int32_t *sums = (void *)((uint8_t *)scratch + PIECE * sizeof(int16_t));
+    memset(sums, 0, outputs * sizeof(int32_t));
+    for (uint32_t first = 0; first < inputs; first += PIECE) {
+        const uint32_t count = inputs - first < PIECE ? inputs - first : PIECE;
+        work->multiply = NULL;
+        work->addend = load_operands(work->params, input + first, count, scratch);
+        add_piece(work, first, count, sums);
+    }
+    for (uint32_t i = 0; i < outputs; i++) {
+        const uint32_t scale = filter->per_channel ? i : 0;
+        const int32_t acc = tflnest_add_wrapping(sums[i], filter->bias == NULL ? 0 : filter->bias[i]);
+        output[i] = requantize(&work->params->requantization, acc, filter->multipliers[scale], filter->shifts[scale]);
+    }
+}
+
 void tflnest_fully_connected_dsp_run(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
                                      const int8_t *input, int8_t *output, void *scratch)
 {
@@ -318,7 +378,11 @@ void tflnest_fully_connected_dsp_run(const tflnest_fully_connected_params *param
     work.next.operands = scratch;
     work.next.operands_end = work.operands + params->inputs;
     work.multiply = NULL;
-    work.addend = load_operands(params, input, scratch);
+    if (params->inputs > (int32_t)PIECE) {
+        run_pieces(&work, input, output, scratch);
+        return;
+    }
+    work.addend = load_operands(params, input, (uint32_t)params->inputs, scratch);
     choose(&work);
     if (work.multiply != NULL) {
         run_packed(&work, output);
