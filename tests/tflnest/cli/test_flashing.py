@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -372,6 +373,7 @@ def test_an_interrupt_ends_the_tool(project, programs, tmp_path):
         try:
             while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
                 assert running.poll() is None, running.stderr.read()
+                time.sleep(0.02)
             running.send_signal(signal.SIGINT)
             _, errors = running.communicate(timeout=30)
         finally:
