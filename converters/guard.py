@@ -5,7 +5,8 @@ codes are those of truncation, which change nothing at the full bits. A repair g
 the codes of filters whose own outputs are worse than with safe codes, and only then all codes.
 
 The same samples decide whether codes make up for what the levels of earlier operators did to the inputs, or go by
-the source's inputs. The first is better at few bits; with few samples it fits what is noise, operator after operator.
+the source's inputs. The first is better at few bits; with few samples it fits what is noise, operator after operator,
+and the second is taken where it is clearly better.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ MIN_SAMPLES = 16
 #: scatter, and any change at all costs some; a collapse costs many times more.
 TOLERANCE = 2.0
 
+#: Codes chosen on the source's inputs are kept where their loss is below this share of the other way's.
+CLEARLY_BETTER = 0.85
+
 #: So many filters are repaired one by one: each takes a fit of its own.
 MAX_REPAIRS = 4
 
@@ -59,8 +63,8 @@ def fit_guarded(
 ) -> FittedLevels:
     """Fit levels to most of the samples, score them on the others, and repair what collapses.
 
-    Data-driven codes are chosen both ways, on the inputs of each level and on those of the source; the way with the
-    smaller loss over all levels is kept.
+    Data-driven codes are chosen both ways, on the inputs of each level and on those of the source; the second way is
+    kept where its loss over all levels is clearly smaller.
 
     A level may not be clearly worse than the same level of truncated codes, or, above the base, than the next
     lower level of truncated codes: the full-bit level of those is the source itself.
@@ -109,7 +113,9 @@ def fit_guarded(
     court = _Court(graph.main, recipe, held_back, safe, notes)
     ways = [partial(fit, samples=fitted_to, sequential=sequential) for sequential in (True, False)]
     candidates = [way(planned) for way in ways]
-    fitted, way = min(zip(candidates, ways, strict=True), key=lambda pair: sum(court.losses(pair[0])))
+    followed, alone = (sum(court.losses(candidate)) for candidate in candidates)
+    chosen = int(alone < CLEARLY_BETTER * followed)
+    fitted, way = candidates[chosen], ways[chosen]
     if court.accepts(fitted, f"{recipe.rounding} rounding"):
         return fitted
     repaired = _repaired(fitted, planned, way, court)
