@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tests.models import nested, network
+from tests.models import NetworkBuilder, nested, network, random_inputs
 from tests.operator_sweep import draw
 from tflnest.device import bind, missing_operators, supported_on_device
 from tflnest.device.parameters import Filter
 from tflnest.device.weights import is_disjoint, level_fields, level_offset, nested_filter
 from tflnest.errors import UnsupportedError
 from tflnest.fixedpoint import Rounding
+from tflnest.interpreter import Interpreter
 from tflnest.kernels import Node
 from tflnest.model import Model
 from tflnest.nesting import Nesting, Scheme
@@ -117,3 +118,37 @@ def test_missing_operators_of_a_model_are_listed() -> None:
     constant = Model.from_bytes(draw("SHAPE-int32", 0).model).graph.main
     (reason,) = missing_operators(constant).values()
     assert "SHAPE" in reason
+
+
+def test_a_depthwise_convolution_over_one_channel_is_an_ordinary_one() -> None:
+    """Output channel m is the window over the one input channel with the weights [0, :, :, m]."""
+    builder = NetworkBuilder()
+    x = builder.start((1, 6, 5, 1))
+    weights = builder.filter((1, 3, 2, 8), axis=3)
+    y = builder.activation((1, 6, 5, 8))
+    builder.operator(
+        "DEPTHWISE_CONV_2D",
+        [x, weights, builder.bias(8)],
+        [y],
+        version=3,
+        padding="SAME",
+        stride_w=1,
+        stride_h=1,
+        depth_multiplier=8,
+        dilation_w_factor=1,
+        dilation_h_factor=1,
+    )
+    model = builder.finish(y)
+    main = model.graph.main
+    operator = main.operators[0]
+    node = Node(
+        operator, tuple(main.tensors[i] for i in operator.inputs), (main.tensors[operator.outputs[0]],)
+    )
+    (call,) = bind(node)
+    assert call.function.name == "tflnest_conv_s8"
+    assert (call.params.groups, call.params.output.channels) == (1, 8)
+    values = call.filters[0].filter.values.values.reshape(8, 3, 2)
+    assert np.array_equal(values, np.moveaxis(main.tensors[weights].data[0], 2, 0))
+    samples = random_inputs(model, 4)
+    outputs = [Interpreter(model=model, engine=engine).run(samples) for engine in ("reference", "native")]
+    assert np.array_equal(*outputs)
