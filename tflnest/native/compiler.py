@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import os
@@ -190,3 +191,23 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
             f"the native engine cannot be built; {shown} says:\n{message}", "choose the engine reference"
         )
     return result
+
+
+def installed_library(folder: Path, stem: str, symbol: str, unit: Unit) -> Path | None:
+    """A library that was compiled when tflnest was installed, if it is of these very sources.
+
+    Args:
+        folder: Where it would lie.
+        stem: Start of its name.
+        symbol: Its function that gives the key of what it was compiled from.
+        unit: What it must have been compiled from.
+    """
+    for path in sorted(folder.glob(f"{stem}*.so")):
+        try:
+            key = getattr(ctypes.CDLL(str(path)), symbol)
+        except (OSError, AttributeError):
+            continue
+        key.restype = ctypes.c_char_p
+        if key() == unit.key().encode():
+            return path
+    return None

@@ -13,7 +13,7 @@ from tflnest.device.parameters import Filter
 from tflnest.device.sources import INCLUDE, SOURCE, needed_files
 from tflnest.device.structures import structure
 from tflnest.errors import TflnestError, UnsupportedError
-from tflnest.native.compiler import Compiler, Unit, shared_library
+from tflnest.native.compiler import Compiler, Unit, installed_library, shared_library
 from tflnest.native.dispatch import dispatch
 
 #: What a `_check` function returns for parameters that the kernel computes with.
@@ -82,17 +82,9 @@ class Library:
         return found
 
 
-def installed_library() -> Path | None:
+def installed() -> Path | None:
     """The runtime that was compiled when tflnest was installed, if it is the one that belongs to this Python code."""
-    for path in sorted(Path(__file__).parent.glob("_runtime*.so")):
-        try:
-            key = ctypes.CDLL(str(path)).tflnest_key
-        except (OSError, AttributeError):
-            continue
-        key.restype = ctypes.c_char_p
-        if key() == unit().key().encode():
-            return path
-    return None
+    return installed_library(Path(__file__).parent, "_runtime", "tflnest_key", unit())
 
 
 @cache
@@ -100,10 +92,10 @@ def _load() -> Library:
     try:
         compiler = Compiler.find()
     except UnsupportedError:
-        installed = installed_library()
-        if installed is None:
+        found = installed()
+        if found is None:
             raise
-        return Library(installed)
+        return Library(found)
     return Library(shared_library(unit(), compiler))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tflnest.device.sources import INCLUDE, PLUGIN, SOURCE, plugin_files
 from tflnest.errors import TflnestError, UnsupportedError
-from tflnest.native.compiler import FLAGS, Compiler, Unit, shared_library
+from tflnest.native.compiler import FLAGS, Compiler, Unit, installed_library, shared_library
 
 _HINT = "install gcc or clang; tflnest.stock_interpreter does without, by writing the level out in memory"
 
@@ -26,17 +26,9 @@ def unit() -> Unit:
     )
 
 
-def installed_library() -> Path | None:
+def installed() -> Path | None:
     """The plugin that was compiled when tflnest was installed, if it is the one that belongs to this Python code."""
-    for path in sorted(Path(__file__).parent.glob("_plugin*.so")):
-        try:
-            key = ctypes.CDLL(str(path)).tflnest_plugin_key
-        except (OSError, AttributeError):
-            continue
-        key.restype = ctypes.c_char_p
-        if key() == unit().key().encode():
-            return path
-    return None
+    return installed_library(Path(__file__).parent, "_plugin", "tflnest_plugin_key", unit())
 
 
 @cache
@@ -44,10 +36,10 @@ def _path() -> Path:
     try:
         compiler = Compiler.find()
     except UnsupportedError:
-        installed = installed_library()
-        if installed is None:
+        found = installed()
+        if found is None:
             raise UnsupportedError("the delegate needs a C compiler, and there is none", _HINT) from None
-        return installed
+        return found
     try:
         return shared_library(unit(), compiler, (*FLAGS, "-fvisibility=hidden"), "libtflnest")
     except TflnestError as error:

@@ -140,20 +140,20 @@ def test_an_installed_runtime_is_used_where_there_is_no_compiler(
     whole = runtime.unit()
     installed = tmp_path / "_runtime.cpython.so"
     monkeypatch.setattr(runtime, "__file__", str(tmp_path / "library.py"))
-    assert runtime.installed_library() is None
+    assert runtime.installed() is None
     (tmp_path / "_runtime.broken.so").write_bytes(b"no library")
     built = shared_library(unit(tmp_path), compiler, FLAGS)
     (tmp_path / "_runtime.foreign.so").write_bytes(built.read_bytes())
-    assert runtime.installed_library() is None, "one has no key, the other is no library"
+    assert runtime.installed() is None, "one has no key, the other is no library"
     flags = ("-std=c99", "-O0", "-fPIC")
     other = shared_library(whole, compiler, (*flags, '-DTFLNEST_KEY="of another version"'))
     installed.write_bytes(other.read_bytes())
-    assert runtime.installed_library() is None
+    assert runtime.installed() is None
     installed.unlink()
     right = shared_library(whole, compiler, (*flags, f'-DTFLNEST_KEY="{whole.key()}"'))
     installed = tmp_path / "_runtime.right.so"
     installed.write_bytes(right.read_bytes())
-    assert runtime.installed_library() == installed
+    assert runtime.installed() == installed
     monkeypatch.setenv("CC", "no-such-compiler")
     runtime._load.cache_clear()
     try:

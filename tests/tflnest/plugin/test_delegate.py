@@ -491,7 +491,7 @@ def test_weights_outside_int8(save: Save) -> None:
 @pytest.fixture
 def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("CC", "no-such-compiler")
-    monkeypatch.setattr(library_module, "installed_library", lambda: None)
+    monkeypatch.setattr(library_module, "installed", lambda: None)
     library_module._path.cache_clear()
     yield
     library_module._path.cache_clear()
