@@ -79,6 +79,7 @@ benchmark: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.delegate
 	$(BIN)/python -m benchmarks.arena
 	$(BIN)/python -m benchmarks.bridge
+	$(BIN)/python -m benchmarks.firmware
 	$(BIN)/python -m benchmarks.accuracy --quick --models digits,resnet8,vww_96
 
 clean:
