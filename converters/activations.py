@@ -114,9 +114,7 @@ def plan_activations(subgraph: Subgraph, ranges: Mapping[int, Range]) -> Activat
             requantized += _share(groups, operator, ranges)
     roots = {index: groups.root(index) for index in ranges}
     fixed = frozenset(root for root in roots.values() if groups.fixed(root) is not None)
-    return ActivationPlan(
-        {index: groups.affine(index) for index in ranges}, tuple(requantized), roots, fixed
-    )
+    return ActivationPlan({index: groups.affine(index) for index in ranges}, tuple(requantized), roots, fixed)
 
 
 def _share(groups: _Groups, operator: Operator, ranges: Mapping[int, Range]) -> list[tuple[int, int]]:
