@@ -43,7 +43,7 @@ def test_interrupts_do_not_count():
         monitor.boot()
         before = monitor.ask("m")
         monitor.ask("c", turns)
-        assert monitor.ask("m") - before > 50, "no tick came in between"
+        assert monitor.ask("m") - before > 1, "no tick came in between"
         assert monitor.machine.regions() == [Region(REGION, PER_TURN * turns + AROUND, 0, 0)]
 
 
