@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 
@@ -91,7 +92,10 @@ def test_a_tcp_port_that_is_taken_is_reported(port: VirtualPort, model: Model) -
 
 def test_serving_can_end_by_itself(model: Model) -> None:
     port = VirtualPort(VirtualBoard(model, Board.load(BOARD)), tcp_port=0)
-    port.serve(0.05)
+    serving = threading.Thread(target=port.serve, args=(0.05,), daemon=True)
+    serving.start()
+    serving.join(30.0)
+    assert not serving.is_alive()
     port.close()
 
 
