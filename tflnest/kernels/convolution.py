@@ -18,7 +18,6 @@ from tflnest.kernels.quantized import (
 )
 from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node, register
 from tflnest.kernels.workspace import scratch
-from tflnest.requantization import effective_scales
 
 
 def convolution(
@@ -138,14 +137,8 @@ def checked_conv_2d(node: Node) -> CheckedConvolution:
     """
     require_arity(node, range(2, 4))
     source, weights, output = input_tensor(node, 0), input_tensor(node, 1), output_tensor(node)
-    for tensor in (source, weights, output):
-        quantized.check_rank(node, tensor, 4)
-    quantized.check_activation(node, source)
-    quantized.check_activation(node, output)
+    quantized.check_images(node, source, weights, output)
     channels, height, width, depth = weights.shape
-    scales = quantized.filter_scales(node, weights, channels)
-    bias = quantized.optional_input(node, 2)
-    quantized.check_bias(node, bias, channels)
     groups = source.shape[3] // depth
     if groups * depth != source.shape[3] or channels % groups:
         raise malformed(
@@ -153,11 +146,7 @@ def checked_conv_2d(node: Node) -> CheckedConvolution:
             f"{source.shape[3]} input channels, a filter of {depth} and {channels} output channels make no "
             "whole groups",
         )
-    window = quantized.convolution_window(node, source, output, (height, width), channels)
-    requantization = quantized.requantization(
-        node, source, effective_scales(source.scale, scales, output.scale)
-    )
-    return CheckedConvolution(source, weights, bias, output, window, requantization, groups)
+    return quantized.checked_convolution(node, (height, width), channels, groups)
 
 
 @register("CONV_2D")

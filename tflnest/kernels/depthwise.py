@@ -16,7 +16,6 @@ from tflnest.kernels.geometry import Window, blocks, load_patch
 from tflnest.kernels.quantized import CheckedConvolution, Requantization, exact_dtype
 from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node, register
 from tflnest.kernels.workspace import BLOCK_ELEMENTS, scratch
-from tflnest.requantization import effective_scales
 
 #: The taps' weights are repeated over neighbouring pixels to about this length, for long inner loops.
 TILE_ELEMENTS = 2048
@@ -174,10 +173,7 @@ def checked_depthwise_conv_2d(node: Node) -> CheckedConvolution:
     """
     require_arity(node, range(2, 4))
     source, weights, output = input_tensor(node, 0), input_tensor(node, 1), output_tensor(node)
-    for tensor in (source, weights, output):
-        quantized.check_rank(node, tensor, 4)
-    quantized.check_activation(node, source)
-    quantized.check_activation(node, output)
+    quantized.check_images(node, source, weights, output)
     leading, height, width, channels = weights.shape
     depth = source.shape[3]
     if leading != 1 or channels % depth:
@@ -190,14 +186,7 @@ def checked_depthwise_conv_2d(node: Node) -> CheckedConvolution:
             node,
             f"depth multiplier {multiplier} times {depth} input channels is not the filter's {channels}",
         )
-    scales = quantized.filter_scales(node, weights, channels)
-    bias = quantized.optional_input(node, 2)
-    quantized.check_bias(node, bias, channels)
-    window = quantized.convolution_window(node, source, output, (height, width), channels)
-    requantization = quantized.requantization(
-        node, source, effective_scales(source.scale, scales, output.scale)
-    )
-    return CheckedConvolution(source, weights, bias, output, window, requantization, depth)
+    return quantized.checked_convolution(node, (height, width), channels, depth)
 
 
 @register("DEPTHWISE_CONV_2D")

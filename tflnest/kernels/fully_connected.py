@@ -20,7 +20,6 @@ from tflnest.kernels.checks import (
 )
 from tflnest.kernels.quantized import Requantization, SumsOfProducts
 from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node, register
-from tflnest.requantization import effective_scales
 
 #: Largest difference between bias scale and input scale * filter scale, in output scales, that TFLM takes.
 BIAS_SCALE_TOLERANCE = 0.02
@@ -127,9 +126,7 @@ def checked_fully_connected(node: Node) -> CheckedFullyConnected:
     bias = quantized.optional_input(node, 2)
     quantized.check_bias(node, bias, weights.shape[0])
     _check_bias_scale(node, source, weights, output)
-    requantization = quantized.requantization(
-        node, source, effective_scales(source.scale, scales, output.scale)
-    )
+    requantization = quantized.requantization(node, source, scales)
     filter_zero_point = 0 if scales.size > 1 else zero_point_of(node, weights)
     batchable = source.shape[0] == 1 and output.shape[0] == 1 and len(output.shape) > 1
     return CheckedFullyConnected(source, weights, bias, output, requantization, filter_zero_point, batchable)

@@ -24,6 +24,7 @@ from tflnest.kernels.checks import (
 from tflnest.kernels.geometry import Window, dilations, image_size, strides
 from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node
 from tflnest.kernels.workspace import BLOCK_ELEMENTS, scratch
+from tflnest.requantization import effective_scales
 
 INT8_MIN, INT8_MAX = -128, 127
 
@@ -189,6 +190,14 @@ def check_activation(node: Node, tensor: Tensor) -> None:
     zero_point_of(node, tensor)
 
 
+def check_images(node: Node, source: Tensor, weights: Tensor, output: Tensor) -> None:
+    """Raise unless the tensors of a convolution have four dimensions and its activations are int8."""
+    for tensor in (source, weights, output):
+        check_rank(node, tensor, 4)
+    check_activation(node, source)
+    check_activation(node, output)
+
+
 def check_bias(node: Node, bias: Tensor | None, channels: int) -> None:
     """Raise unless a bias is absent or has one int32 per channel."""
     if bias is not None:
@@ -226,16 +235,16 @@ def optional_input(node: Node, position: int) -> Tensor | None:
     return node.inputs[position] if position < len(node.inputs) else None
 
 
-def requantization(node: Node, source: Tensor, real: NDArray[np.float64]) -> Requantization:
-    """Requantization of a node whose real factors are known.
+def requantization(node: Node, source: Tensor, scales: NDArray[np.float32]) -> Requantization:
+    """Requantization of a node from the scales of its tensors.
 
     Args:
-        node: Its output gives the zero point and the activation range.
+        node: Its output gives the scale, the zero point and the activation range.
         source: Its activation input.
-        real: Factors from accumulator to output, shape (1,) or (channels,).
+        scales: Of its filter, shape (1,) or (channels,).
     """
     output = output_tensor(node)
-    multiplier, shift = quantize_multipliers(real)
+    multiplier, shift = quantize_multipliers(effective_scales(source.scale, scales, output.scale))
     low, high = activation_range(fused_activation(node), output.scale, output.zero_point)
     return Requantization(multiplier, shift, source.zero_point, output.zero_point, low, high, node.rounding)
 
@@ -261,6 +270,29 @@ class CheckedConvolution:
     window: Window
     requantization: Requantization
     groups: int
+
+
+def checked_convolution(node: Node, taps: tuple[int, int], channels: int, groups: int) -> CheckedConvolution:
+    """Check what CONV_2D and DEPTHWISE_CONV_2D have in common, once the filter goes with the input.
+
+    Args:
+        node: Inputs are image, filter and an optional bias.
+        taps: Filter size (height, width).
+        channels: Of the output.
+        groups: Each reads its own share of the input channels.
+
+    Raises:
+        UnsupportedError: The filter is not int8.
+        FormatError: Scales, bias or output contradict the filter.
+    """
+    source, weights, output = input_tensor(node, 0), input_tensor(node, 1), output_tensor(node)
+    scales = filter_scales(node, weights, channels)
+    bias = optional_input(node, 2)
+    check_bias(node, bias, channels)
+    window = convolution_window(node, source, output, taps, channels)
+    return CheckedConvolution(
+        source, weights, bias, output, window, requantization(node, source, scales), groups
+    )
 
 
 #: Makes the evaluating function from weights and bias.

@@ -14,7 +14,6 @@ from tflnest.kernels.checks import input_tensor, malformed, output_tensor, requi
 from tflnest.kernels.geometry import Window, image_size, strides
 from tflnest.kernels.quantized import Requantization, exact_dtype
 from tflnest.kernels.registry import Arrays, Evaluate, Kernel, Node, register
-from tflnest.requantization import effective_scales
 
 #: Bound of |input - zero point| for int8.
 LARGEST_CENTRED_INPUT = 255
@@ -110,10 +109,7 @@ def checked_transpose_conv(node: Node) -> CheckedTransposeConv:
     require_arity(node, range(3, 5))
     weights, source, output = input_tensor(node, 1), input_tensor(node, 2), output_tensor(node)
     options = node.operator.options
-    for tensor in (source, weights, output):
-        quantized.check_rank(node, tensor, 4)
-    quantized.check_activation(node, source)
-    quantized.check_activation(node, output)
+    quantized.check_images(node, source, weights, output)
     channels, height, width, depth = weights.shape
     bias = quantized.optional_input(node, 3)
     quantized.check_bias(node, bias, channels)
@@ -127,9 +123,7 @@ def checked_transpose_conv(node: Node) -> CheckedTransposeConv:
     window = Window.sliding(
         options.get("padding", ""), (height, width), strides(options), (1, 1), image_size(output.shape)
     )
-    requantization = quantized.requantization(
-        node, source, effective_scales(source.scale, scales, output.scale)
-    )
+    requantization = quantized.requantization(node, source, scales)
     return CheckedTransposeConv(source, weights, bias, output, window, requantization)
 
 
