@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,10 @@ class TrainedFilter:
         """The own level that a level of the model runs, both by position."""
         return 0 if self.plan is None or self.nesting is None else self.plan.model_levels[position]
 
+    def level_at(self, position: int) -> int:
+        """The own level that a level of the model runs, in bits."""
+        return self.levels[self.own_position(position)]
+
     def scales(self) -> Any:
         """The scales now, broadcast against the filter."""
         per_channel = int(np.prod(self.weights.shape)) // self.initial_scale.size
@@ -76,6 +80,21 @@ class TrainedFilter:
         own = self.own_position(position)
         values = filter_at_level(self.weights, self.scales(), self.nesting, self.levels[own])
         return values, self.biases[own] if self.biases else None
+
+
+@dataclass(frozen=True)
+class Width:
+    """How an operator with a filter runs, for all samples or for some of them.
+
+    Attributes:
+        position: Level of the model, by position.
+        bits: Width at which it reads its activation, 1 to 8.
+        share: 1 for the samples that run so and 0 for the others, shape (samples,); None for all.
+    """
+
+    position: int
+    bits: int
+    share: Any = None
 
 
 @keras.saving.register_keras_serializable("tflnest")
@@ -158,21 +177,70 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """The output at the present level, shape (samples, ...)."""
+        values = self.start(inputs)
+        self.advance(values, 0, len(self._program))
+        return values[self.preparation.subgraph.outputs[0]]
+
+    def start(self, inputs: Any) -> dict[int, Any]:
+        """Values of the tensors that are known before any operator runs, by tensor index."""
         subgraph = self.preparation.subgraph
         values: dict[int, Any] = {
             tensor.index: tensor.data for tensor in subgraph.tensors if tensor.data is not None
         }
         values[-1] = None
         values[subgraph.inputs[0]] = self._quantized(subgraph.inputs[0], inputs)
-        for operator, compute in self._program:
+        return values
+
+    def advance(
+        self,
+        values: dict[int, Any],
+        start: int,
+        stop: int,
+        widths: Mapping[int, Sequence[Width]] | None = None,
+    ) -> None:
+        """Run some of the operators.
+
+        Args:
+            values: By tensor index; what the operators write is added.
+            start: The first operator.
+            stop: One after the last.
+            widths: Of some operators with filters, by index of the operator; their shares add up to 1 for each
+                sample. The others run at the present level.
+        """
+        for operator, compute in self._program[start:stop]:
             arguments = [values[index] for index in operator.inputs]
             if operator.index in self._filters:
-                place = WEIGHTED[operator.name]
-                weights, bias = self._filters[operator.index].at(self._position)
-                arguments[place.filter : place.bias + 1] = [weights, bias]
-            output = operator.outputs[0]
-            values[output] = self._quantized(output, compute(arguments))
-        return values[subgraph.outputs[0]]
+                chosen = (widths or {}).get(operator.index) or (self._present(operator.index),)
+                value = self._mixed(operator, compute, arguments, chosen)
+            else:
+                value = self._quantized(operator.outputs[0], compute(arguments))
+            values[operator.outputs[0]] = value
+
+    def _present(self, operator: int) -> Width:
+        """How an operator runs at the present level."""
+        trained = self._filters[operator]
+        narrow = self.options.activations and trained.nesting is not None
+        return Width(self._position, trained.level_at(self._position) if narrow else MASTER_BITS)
+
+    def _mixed(
+        self, operator: Operator, compute: Forward, arguments: Sequence[Any], widths: Sequence[Width]
+    ) -> Any:
+        """The output of an operator with a filter, each sample at its width."""
+        place, trained = WEIGHTED[operator.name], self._filters[operator.index]
+        outputs = []
+        for width in widths:
+            chosen = list(arguments)
+            chosen[place.filter : place.bias + 1] = trained.at(width.position)
+            if width.bits < MASTER_BITS:
+                source = operator.inputs[place.data]
+                chosen[place.data] = activation_at_bits(
+                    arguments[place.data], *self._affine(source), width.bits
+                )
+            value = self._quantized(operator.outputs[0], compute(chosen))
+            if width.share is not None:
+                value = value * ops.reshape(width.share, (-1, *[1] * (len(value.shape) - 1)))
+            outputs.append(value)
+        return sum(outputs[1:], outputs[0])
 
     def _quantized(self, index: int, values: Any) -> Any:
         """An activation as int8 holds it; the probabilities that the model ends with stay as they are."""
@@ -180,10 +248,14 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
         subgraph = self.preparation.subgraph
         if index not in plan.parameters or (index in subgraph.outputs and plan.groups[index] in plan.fixed):
             return values
+        return activation_at_bits(values, *self._affine(index))
+
+    def _affine(self, index: int) -> tuple[Any, int]:
+        """Scale and zero point of an activation."""
+        plan = self.preparation.activations
         affine, group = plan.parameters[index], plan.groups[index]
         scale = affine.scale if group in plan.fixed else self._activation_scale(group)
-        bits = self.levels[self._position] if self.options.activations else MASTER_BITS
-        return activation_at_bits(values, scale, affine.zero_point, bits)
+        return scale, affine.zero_point
 
     def _activation_scale(self, group: int) -> Any:
         plan = self.preparation.activations

@@ -19,7 +19,8 @@ class TrainingOptions:
         distillation: Weight of the divergence of each part-bit level's probabilities from those of the full-bit
             level, which it teaches; 0 for none.
         biases_per_level: Whether every level has biases of its own.
-        activations: Whether a level of b bits also reads its activations at b bits; otherwise they keep 8.
+        activations: Whether a nested operator that runs at b bits also reads its activation at b bits; the
+            activation itself keeps 8, and so do flat operators.
 
     Raises:
         UsageError: A weight is negative or not finite.
