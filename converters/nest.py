@@ -133,6 +133,7 @@ def _rewrite_operator(
         plan.model_levels,
         plan.tensor.shape,
         sets,
+        [level.activation_bits for level in levels],
     )
     item.customOptions = np.frombuffer(options, np.uint8)
     item.customOptionsFormat = enum_value("CustomOptionsFormat", "FLEXBUFFERS")

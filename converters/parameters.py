@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from converters.planning import RoundedFilter, source_bias
 from tflnest.graph import Graph
+from tflnest.nesting import MASTER_BITS
 
 #: Position of an operator: subgraph and operator index.
 Place = tuple[int, int]
@@ -22,10 +23,12 @@ class LevelParameters:
     Attributes:
         bias: int32 (channels,), in units of the input's scale times the level's filter scale.
         scales: float32 filter scales, as many as the source has; None for the source's own.
+        activation_bits: Bits at which the operator reads its activation, 1 to 8.
     """
 
     bias: NDArray[np.int32]
     scales: NDArray[np.float32] | None = None
+    activation_bits: int = MASTER_BITS
 
 
 #: For each operator the parameters of every own level.

@@ -106,9 +106,12 @@ class TensorView:
 
     name: str
     type: int
+    shape: list[int]
     elements: int
     buffer: int
     scales: list[float]
+    zero_point: int
+    variable: bool
     data: bytes
 
     def values(self) -> NDArray[Any]:
@@ -119,12 +122,17 @@ def read_tensor(table: Table, data: list[bytes]) -> TensorView:
     buffer = table.scalar(2, "I")
     require(buffer < len(data), "a tensor names a buffer that does not exist")
     quantization = table.table(4)
+    shape = table.numbers(0, "<i4")
+    zero_points = quantization.numbers(3, "<i8") if quantization is not None else []
     return TensorView(
         name=table.data(3).decode(),
         type=table.scalar(1, "b"),
-        elements=math.prod(table.numbers(0, "<i4")),
+        shape=shape,
+        elements=math.prod(shape),
         buffer=buffer,
         scales=quantization.numbers(2, "<f4") if quantization is not None else [],
+        zero_point=zero_points[0] if zero_points else 0,
+        variable=bool(table.scalar(5, "b")),
         data=data[buffer],
     )
 
@@ -232,6 +240,7 @@ class OperatorView:
     model_levels: list[int]
     filter_shape: list[int]
     sets: list[int]
+    activation_bits: list[int]
     inputs: list[TensorView]
     output: TensorView
 
@@ -347,7 +356,7 @@ def recover_scale(input_scale: float, output_scale: float, multiplier: int, shif
 
 def read_options(content: bytes, stock: str) -> dict[str, Any]:
     """Check 12 of section 9: the option map with its defaults filled in."""
-    lists = ("filter_shape", "levels", "model_levels", "requantization")
+    lists = ("filter_shape", "levels", "model_levels", "requantization", "activation_bits")
     stock_options = OPERATORS[stock][0]
     numbers = stock_options | {"version": POSITIVE, "scheme": (0, 0, 1)}
     try:
@@ -388,6 +397,11 @@ def read_operator(
     require(model_levels[0] >= 0 and model_levels[-1] == len(levels) - 1, "model_levels")
     sets = options.get("requantization", [0] * len(levels))
     require(len(sets) == len(levels) and min(sets) >= 0 and max(sets) < len(levels), "requantization")
+    activation_bits = options.get("activation_bits", [8] * len(levels))
+    require(
+        len(activation_bits) == len(levels) and all(1 <= bits <= 8 for bits in activation_bits),
+        "activation_bits",
+    )
     require(
         len(shape) == OPERATORS[stock][1] and all(1 <= size <= 16777215 for size in shape), "filter_shape"
     )
@@ -406,6 +420,7 @@ def read_operator(
         model_levels,
         shape,
         sets,
+        activation_bits,
         [tensors[index] for index in inputs],
         tensors[outputs[0]],
     )
@@ -439,11 +454,69 @@ def check_tensors(view: OperatorView) -> None:
 
 
 @dataclass(frozen=True)
+class ControllerView:
+    """A controller (15)."""
+
+    subgraph: int
+    stem: int
+    operators: list[int]
+    choices: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
 class NestedFile:
     """A nested file that passed all checks."""
 
     directory: DirectoryView
     operators: list[OperatorView]
+    controller: ControllerView | None
+
+
+def read_activation(value: int, bits: int) -> int:
+    """What an operator reads (6.7)."""
+    if bits == 8:
+        return value
+    code = min((value + 128 + 2 ** (7 - bits)) >> (8 - bits), 2**bits - 1)
+    return (code << (8 - bits)) - 128
+
+
+def read_controller(entry: bytes, model: Table, names: list[str], data: list[bytes]) -> ControllerView:
+    """Check 17 of section 9; `names` has the operator codes, "" for those that are not controllable."""
+    require(len(entry) >= 32 and entry[:8] == bytes.fromhex("54464c4e43544c00"), "controller magic")
+    version, header_size, flags, subgraph, stem, count, choice_count, reserved = struct.unpack_from(
+        "<HHIIIHHI", entry, 8
+    )
+    require((version, header_size, flags, reserved) == (1, 32, 0, 0), "controller header")
+    require(1 <= count <= 4096 and 1 <= choice_count <= 64, "controller counts")
+    require(len(entry) == 32 + 4 * count + 4 * choice_count, "controller size")
+    operators = [struct.unpack_from("<I", entry, 32 + 4 * number)[0] for number in range(count)]
+    rows = [struct.unpack_from("<BBH", entry, 32 + 4 * count + 4 * number) for number in range(choice_count)]
+    require(not any(row[2] for row in rows), "reserved fields")
+    choices = [(level, bits) for level, bits, _ in rows]
+    graphs = list(model.tables(2))
+    require(0 < subgraph == len(graphs) - 1, "controller subgraph")
+    tensors = [read_tensor(table, data) for table in graphs[0].tables(0)]
+    main = list(graphs[0].tables(3))
+    writers = [index for index, item in enumerate(main) if stem in item.numbers(2, "<i4")]
+    require(stem < len(tensors) and (bool(writers) or stem in graphs[0].numbers(1, "<i4")), "stem")
+    require(tensors[stem].type == INT8, "stem")
+    first = writers[0] + 1 if writers else 0
+    require(operators == sorted(set(operators)) and first <= operators[0], "controlled operators")
+    require(operators[-1] < len(main), "controlled operators")
+    for index in operators:
+        require(names[main[index].scalar(0, "I")] in OPERATORS, "controlled operators")
+        activation = tensors[main[index].numbers(1, "<i4")[0]]
+        require(activation.type == INT8 and not activation.data, "controlled operators")
+    inner = [read_tensor(table, data) for table in graphs[subgraph].tables(0)]
+    inputs, outputs = graphs[subgraph].numbers(1, "<i4"), graphs[subgraph].numbers(2, "<i4")
+    require(len(inputs) == 1 and len(outputs) == 1, "controller inputs and outputs")
+    source, target = inner[inputs[0]], tensors[stem]
+    require((source.type, source.shape) == (target.type, target.shape), "controller input")
+    require((source.scales, source.zero_point) == (target.scales, target.zero_point), "controller input")
+    require(inner[outputs[0]].type == INT8, "controller output")
+    require(inner[outputs[0]].elements == count * choice_count, "controller output")
+    require(not any(tensor.variable for tensor in inner), "controller variables")
+    return ControllerView(subgraph, stem, operators, choices)
 
 
 def check_pages(
@@ -502,7 +575,7 @@ def _read(content: bytes) -> NestedFile:
     for code in model.tables(1):
         builtin = max(code.scalar(0, "b"), code.scalar(3, "i"))
         codes.append((code.data(1).decode() if builtin == CUSTOM else "", code.scalar(2, "i", 1)))
-    operators = []
+    operators: list[OperatorView] = []
     for number, subgraph in enumerate(model.tables(2)):
         tensors = [read_tensor(table, data) for table in subgraph.tables(0)]
         for index, operator in enumerate(subgraph.tables(3)):
@@ -513,4 +586,24 @@ def _read(content: bytes) -> NestedFile:
             require(stock in OPERATORS and version == 1, "operator code")
             operators.append(read_operator((number, index), stock, operator, tensors, len(directory.levels)))
     check_pages(model, directory, data, operators)
-    return NestedFile(directory, operators)
+    entries = [entry.scalar(1, "I") for entry in model.tables(6) if entry.data(0) == b"TFLNEST_CONTROLLER"]
+    require(len(entries) <= 1, "one TFLNEST_CONTROLLER entry")
+    if not entries:
+        return NestedFile(directory, operators, None)
+    controller = read_controller(data[entries[0]], model, stock_names(model), data)
+    require(all(view.subgraph != controller.subgraph for view in operators), "nested controller")
+    levels = directory.levels
+    require(len(set(controller.choices)) == len(controller.choices), "a choice twice")
+    require(all(level in levels and 1 <= bits <= 8 for level, bits in controller.choices), "choices")
+    return NestedFile(directory, operators, controller)
+
+
+def stock_names(model: Table) -> list[str]:
+    """The stock operator of every operator code with a filter, nested or not; "" for all others."""
+    builtin = {3: "CONV_2D", 4: "DEPTHWISE_CONV_2D", 9: "FULLY_CONNECTED"}
+    names = []
+    for code in model.tables(1):
+        number = max(code.scalar(0, "b"), code.scalar(3, "i"))
+        nested = code.data(1).decode().removeprefix("TFLNEST_") if number == CUSTOM else ""
+        names.append(builtin.get(number, nested))
+    return names

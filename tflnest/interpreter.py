@@ -20,7 +20,9 @@ from tflnest.execution import Program, Values
 from tflnest.fixedpoint import Rounding
 from tflnest.graph import DTYPES, Operator, Signature, Subgraph, Tensor
 from tflnest.kernels import Kernel, Node, prepare
+from tflnest.kernels.registry import Arrays
 from tflnest.model import Model
+from tflnest.narrowing import narrowed
 from tflnest.native.engine import NativeEngine
 from tflnest.native.program import NativeProgram
 from tflnest.nested import NestedOperator, is_nested, parse
@@ -207,7 +209,13 @@ class Interpreter:
         outputs = tuple(self._tensors[index] for index in nested.operator.outputs)
         kernel = prepare(Node(form.operator, (activation, form.filter, form.bias), outputs, self.rounding))
         constants = (form.filter.data, form.bias.data)
-        return Kernel(lambda arrays: kernel.evaluate((arrays[0], *constants)), kernel.batchable)
+        bits = nested.activation_bits[nested.nesting.index(level)]
+
+        def evaluate(arrays: Arrays) -> tuple[NDArray[Any], ...]:
+            assert arrays[0] is not None
+            return kernel.evaluate((narrowed(arrays[0], bits), *constants))
+
+        return Kernel(evaluate, kernel.batchable)
 
     def _prepare_now(self, operator: Operator, tensors: Sequence[Tensor]) -> Kernel:
         """The kernel of an operator at its present level."""

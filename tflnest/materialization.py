@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from tflnest import container
+from tflnest.controller import drop
 from tflnest.errors import UnsupportedError, UsageError
 from tflnest.graph import Quantization, Tensor
 from tflnest.model import Model, add_buffer, opcode_index
 from tflnest.nested import NestedOperator, StockForm, is_nested, nested_operators
+from tflnest.nesting import MASTER_BITS
 from tflnest.pruning import prune
 from tflnest.schema import enum_value, schema
 
@@ -51,11 +53,13 @@ def materialize(source: Model, level: int | None = None) -> Model:
         level: One of the model's levels; None for the full-bit one.
 
     Returns:
-        A plain model: the same subgraphs, tensors and signatures, with stock operators and int8 filters.
+        A plain model: the same subgraphs, tensors and signatures, with stock operators and int8 filters. A
+        controller is left out.
 
     Raises:
         UsageError: The model is not nested, or has no such level.
-        UnsupportedError: Its filters have more than `MAX_WEIGHTS` weights.
+        UnsupportedError: Its filters have more than `MAX_WEIGHTS` weights, or an operator reads its activation at
+            fewer than 8 bits at this level, which no stock operator does.
     """
     directory = source.directory
     if directory is None:
@@ -74,13 +78,26 @@ def materialize(source: Model, level: int | None = None) -> Model:
     model = source.copy()
     writer = _Writer(model)
     for subgraph, nested in operators:
+        _require_all_bits(nested, model_level)
         form = nested.stock_form(subgraph, nested.level_at(model_level), _file_data)
         writer.replace(subgraph.index, nested, form)
-    kept = [entry for entry in model.tree.metadata if _name(entry) != container.METADATA_NAME]
+    if source.controller is not None:
+        drop(model.tree, source.controller)
+    kept = [entry for entry in model.tree.metadata or [] if _name(entry) != container.METADATA_NAME]
     model.tree.metadata = kept or None
     prune(model.tree)
     model.changed()
     return Model.from_bytes(model.to_bytes())
+
+
+def _require_all_bits(nested: NestedOperator, model_level: int) -> None:
+    bits = nested.activation_bits[nested.model_levels[model_level]]
+    if bits != MASTER_BITS:
+        raise UnsupportedError(
+            f"operator {nested.operator.label} reads its activation at {bits} bits at level "
+            f"{nested.level_at(model_level)}, which no stock operator does",
+            "take a level with activations of 8 bits, or an engine of tflnest",
+        )
 
 
 def _file_data(tensor: Tensor) -> Any:

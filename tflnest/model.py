@@ -19,8 +19,9 @@ import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
-from tflnest import container, flatbuffer
+from tflnest import container, controller_entry, flatbuffer
 from tflnest.container import BUFFER_ALIGNMENT, Directory
+from tflnest.controller_entry import Controller
 from tflnest.errors import FormatError, UnsupportedError
 from tflnest.files import read_file, write_file
 from tflnest.graph import DTYPES, Graph, Operator, Quantization, Signature, Subgraph, Tensor
@@ -85,11 +86,18 @@ class Model:
         content = self.graph.metadata.get(container.METADATA_NAME)
         return None if content is None else container.decode(content)
 
+    @cached_property
+    def controller(self) -> Controller | None:
+        """What chooses the widths of a nested model for each input; None where nothing does."""
+        content = self.graph.metadata.get(controller_entry.METADATA_NAME)
+        return None if content is None else controller_entry.decode(content)
+
     def changed(self) -> None:
         """Forget what was derived from `tree`; call it after an edit."""
         self.source = None
         self.__dict__.pop("graph", None)
         self.__dict__.pop("directory", None)
+        self.__dict__.pop("controller", None)
 
     def to_bytes(self) -> bytes:
         """Serialise. A model that was read and not edited gives the bytes that it was read from.
@@ -124,14 +132,22 @@ class Model:
                 raise FormatError(
                     "the model has nested operators and no TFLNEST metadata: it was cut or rewritten"
                 )
+            if controller_entry.METADATA_NAME in self.graph.metadata:
+                raise FormatError(
+                    "the model has a controller and no TFLNEST metadata: it was cut or rewritten"
+                )
             return
-        if sum(_text(entry.name) == container.METADATA_NAME for entry in self.tree.metadata) > 1:
-            raise FormatError("the model has more than one TFLNEST metadata entry")
+        names = [_text(entry.name) for entry in self.tree.metadata]
+        for name in (container.METADATA_NAME, controller_entry.METADATA_NAME):
+            if names.count(name) > 1:
+                raise FormatError(f"the model has more than one {name} metadata entry")
         buffer = metadata_buffer(self.tree, container.METADATA_NAME)
         extents = flatbuffer.buffer_extents(content)
         assert buffer is not None
         container.verify(content, directory, extents[buffer][0], extents)
         check_pages(self.graph, directory)
+        if self.controller is not None:
+            self.controller.validate(self.graph, directory)
 
     def _inline_large_buffers(self, content: bytes) -> None:
         """Bring data that lies behind the flatbuffer (files over 2 GB) into the tree."""

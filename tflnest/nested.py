@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tflnest.container import Directory
 from tflnest.errors import FormatError, UsageError
 from tflnest.graph import Graph, Operator, Quantization, Subgraph, Tensor
-from tflnest.nesting import Nesting, Scheme
+from tflnest.nesting import MASTER_BITS, Nesting, Scheme
 from tflnest.packing import packed_bytes, unpack
 from tflnest.requantization import recover_filter_scales
 from tflnest.schema import enum_names, enum_value
@@ -59,7 +59,15 @@ CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 FILTER_RANK = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "FULLY_CONNECTED": 2}
 
 #: Options of every nested operator.
-_OWN_OPTIONS = ("filter_shape", "levels", "model_levels", "requantization", "scheme", "version")
+_OWN_OPTIONS = (
+    "activation_bits",
+    "filter_shape",
+    "levels",
+    "model_levels",
+    "requantization",
+    "scheme",
+    "version",
+)
 
 #: Range of each option of a stock operator that is a number; the schema's integers have 32 bits.
 OPTION_RANGES = {"depth_multiplier": (0, (1 << 31) - 1), "keep_num_dims": (0, 1)}
@@ -123,6 +131,7 @@ class NestedOperator:
         multipliers: Tensor index of the int32 multipliers of each own level.
         shifts: Tensor index of the int8 shifts of each own level.
         planes: Tensor index of each plane.
+        activation_bits: Bits at which each own level reads its activation; 8 is all of them.
         scope: Name that recipes and `set_level` match: that of the filter, or of the output where it has none.
     """
 
@@ -137,6 +146,7 @@ class NestedOperator:
     multipliers: tuple[int, ...]
     shifts: tuple[int, ...]
     planes: tuple[int, ...]
+    activation_bits: tuple[int, ...]
     scope: str
 
     @property
@@ -301,6 +311,7 @@ def encode_options(
     model_levels: Sequence[int],
     filter_shape: Sequence[int],
     requantization: Sequence[int],
+    activation_bits: Sequence[int] = (),
 ) -> bytes:
     """The flexbuffer of a nested operator.
 
@@ -312,6 +323,7 @@ def encode_options(
         model_levels: Own level position per model level.
         filter_shape: Shape of the filter.
         requantization: Requantization set per own level.
+        activation_bits: Bits at which each own level reads its activation; empty for 8 everywhere.
     """
     values: dict[str, Any] = {
         "filter_shape": list(filter_shape),
@@ -321,6 +333,8 @@ def encode_options(
     }
     if any(requantization):
         values["requantization"] = list(requantization)
+    if any(bits != MASTER_BITS for bits in activation_bits):
+        values["activation_bits"] = list(activation_bits)
     if nesting.scheme is not Scheme.BUCKET:
         values["scheme"] = list(Scheme).index(nesting.scheme)
     for name, default in STOCK_OPTIONS[stock].items():
@@ -439,6 +453,11 @@ def parse(operator: Operator, subgraph: Subgraph) -> NestedOperator:
     sets = options.integers("requantization", (0,) * count)
     if len(sets) != count or not all(0 <= item <= max(sets) < count for item in sets):
         raise FormatError(f"{where}: requantization {list(sets)} does not fit {count} levels")
+    activation_bits = options.integers("activation_bits", (MASTER_BITS,) * count)
+    if len(activation_bits) != count or not all(1 <= bits <= MASTER_BITS for bits in activation_bits):
+        raise FormatError(
+            f"{where}: activation_bits {list(activation_bits)} are not {count} widths of 1..{MASTER_BITS}"
+        )
     set_count = max(sets) + 1
     expected = 1 + 2 * count + 2 * set_count
     if len(operator.inputs) != expected or len(operator.outputs) != 1 or -1 in operator.inputs:
@@ -461,6 +480,7 @@ def parse(operator: Operator, subgraph: Subgraph) -> NestedOperator:
         multipliers=multipliers,
         shifts=shifts,
         planes=planes,
+        activation_bits=activation_bits,
         scope=tensors[planes[0]].name or tensors[operator.outputs[0]].name,
     )
     _check_tensors(nested, tensors, where)

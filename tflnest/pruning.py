@@ -6,11 +6,13 @@ Edits of a model (folding, quantization, nesting) leave things behind that would
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tflnest import controller_entry
 from tflnest.model import metadata_buffer, set_metadata
 
 #: Metadata of the arena planner, which counts the tensors of the first subgraph by position.
@@ -21,13 +23,14 @@ def prune(tree: Any) -> None:
     """Remove unused tensors, buffers and operator codes from a `ModelT`, and renumber the rest in order.
 
     Inputs, outputs, signatures, variables and everything that an operator names stay. A planner's offline
-    allocation, which counts tensors by position, is renumbered with them.
+    allocation and a controller's entry, which count tensors by position, are renumbered with them.
 
     Args:
         tree: The schema's object tree, edited in place; call `Model.changed()` afterwards.
     """
     orders = [_prune_tensors(tree, subgraph, index) for index, subgraph in enumerate(tree.subgraphs)]
     _renumber_offline_plan(tree, orders[0])
+    _renumber_controller(tree, orders[0])
     prune_buffers(tree)
     prune_operator_codes(tree)
 
@@ -90,6 +93,15 @@ def _renumber_offline_plan(tree: Any, order: list[int]) -> None:
     if words is not None:
         offsets = words[3:].tolist()
         set_offline_offsets(tree, [offsets[old] if old < len(offsets) else -1 for old in order])
+
+
+def _renumber_controller(tree: Any, order: list[int]) -> None:
+    """Keep the tensor that a controller reads."""
+    buffer = metadata_buffer(tree, controller_entry.METADATA_NAME)
+    if buffer is not None:
+        controller = controller_entry.decode(bytes(bytearray(tree.buffers[buffer].data)))
+        moved = replace(controller, stem=order.index(controller.stem))
+        set_metadata(tree, controller_entry.METADATA_NAME, controller_entry.encode(moved))
 
 
 def prune_buffers(tree: Any, ranks: Mapping[int, int] | None = None) -> dict[int, int]:

@@ -19,14 +19,18 @@ from converters.parameters import LevelParameters
 from converters.planning import plan_nesting, round_filters, source_bias
 from converters.recipe import Recipe, Rule, load_recipe
 from tests import format_example, second_reader
+from tests.controllers import controlled, controller_model
 from tests.second_reader import RejectedError
 from tests.shared import ROOT
 from tests.single_operator import GraphBuilder
-from tflnest import container, nested
+from tflnest import container, controller_entry, nested
+from tflnest.controller import attach
+from tflnest.controller_entry import Choice
 from tflnest.errors import FormatError
 from tflnest.graph import Subgraph
 from tflnest.materialization import materialize
-from tflnest.model import Model, add_constant
+from tflnest.model import Model, add_constant, set_metadata
+from tflnest.narrowing import narrowed
 from tflnest.nested import NestedOperator, nested_operators
 from tflnest.nesting import Nesting, Scheme
 from tflnest.packing import FIELD_ALIGNMENT, GROUP, fields, pack, packed_bytes
@@ -66,6 +70,9 @@ def table(title: str) -> list[list[str]]:
         ("8.2 Level row", container.LEVEL, 3),
         ("8.3 Page row", container.PAGE, 6),
         ("8.4 Segment row", container.SEGMENT, 3),
+        ("15.1 Controller header", controller_entry.HEADER, 9),
+        ("15.2 Operator row", controller_entry.OPERATOR, 1),
+        ("15.3 Choice row", controller_entry.CHOICE, 3),
     ],
 )
 def test_tables_agree_with_the_struct_layouts(title: str, layout: struct.Struct, names: int) -> None:
@@ -102,6 +109,8 @@ def test_limits_agree() -> None:
         container.SEGMENT_ALIGNMENT,
         FIELD_ALIGNMENT,
         GROUP,
+        controller_entry.MAX_OPERATORS,
+        controller_entry.MAX_CHOICES,
     ]
 
 
@@ -117,6 +126,7 @@ def test_option_table_agrees() -> None:
             "version",
             "requantization",
             "scheme",
+            "activation_bits",
         }
     for key, enum in (("padding", "Padding"), ("fused_activation_function", "ActivationFunctionType")):
         stated = dict(re.findall(r"(\d) (\w+)", rows[key][2]))
@@ -388,6 +398,7 @@ def check_operator(view: second_reader.OperatorView, subgraph: Subgraph, operato
     )
     assert (view.version, view.scope) == (operator.stock_version, operator.scope)
     assert tuple(view.model_levels) == operator.model_levels
+    assert tuple(view.activation_bits) == operator.activation_bits
     assert view.compensated is (operator.nesting.scheme is Scheme.COMPENSATED)
     by_name = {"padding": "Padding", "fused_activation_function": "ActivationFunctionType"}
     assert operator.options == {
@@ -696,6 +707,10 @@ def _activation_scale(value: float) -> Callable[[Model], None]:
         pytest.param(_options(requantization=[0, 0]), id="requantization too short"),
         pytest.param(_options(requantization=[-1, 0, 0]), id="requantization negative"),
         pytest.param(_options(requantization=[3, 0, 0]), id="requantization too high"),
+        pytest.param(_options(activation_bits=[4, 8]), id="activation_bits too short"),
+        pytest.param(_options(activation_bits=[0, 8, 8]), id="activations of 0 bits"),
+        pytest.param(_options(activation_bits=[4, 8, 9]), id="activations of 9 bits"),
+        pytest.param(_options(activation_bits=4), id="activation_bits are a number"),
         pytest.param(_options(filter_shape=[18]), id="rank of the filter"),
         pytest.param(_options(filter_shape=[6, 3]), id="shape of the filter"),
         pytest.param(_options(filter_shape=[3, 0]), id="empty filter"),
@@ -739,3 +754,138 @@ def test_both_readers_reject_a_multiplier_that_no_scale_gives() -> None:
         second_reader.read(content).operators[0].filter_scales(0)
     with pytest.raises(FormatError, match="no float32 scale"):
         materialize(Model.from_bytes(content))
+
+
+# ------------------------------------------------------------------------------------------ dynamic widths
+
+
+def test_narrowing_examples_agree() -> None:
+    rows = table("6.7 Activations at fewer bits")
+    assert len(rows) == 6
+    for row in rows:
+        value, *stated = map(int, row)
+        for bits, expected in zip((8, 4, 2, 1), stated, strict=True):
+            assert second_reader.read_activation(value, bits) == expected
+            assert narrowed(np.array([value], np.int8), bits).tolist() == [expected]
+
+
+def test_both_readers_agree_on_activation_bits(example: bytes) -> None:
+    model = Model.from_bytes(example)
+    edit_options(model, activation_bits=[2, 4, 8])
+    model.changed()
+    changed = Model.from_bytes(model.to_bytes())
+    assert check_agreement(changed) == 1
+    assert nested_operators(changed.graph)[0][1].activation_bits == (2, 4, 8)
+
+
+def test_both_readers_agree_on_a_controller() -> None:
+    model = controlled(nested_model(mixed_model(), Recipe(levels=(4, 6, 8))))
+    assert check_agreement(model) == 4
+    controller, view = model.controller, second_reader.read(model.to_bytes()).controller
+    assert controller is not None and view is not None
+    assert (view.subgraph, view.stem) == (controller.subgraph, controller.stem)
+    assert tuple(view.operators) == controller.operators
+    assert [Choice(*pair) for pair in view.choices] == list(controller.choices)
+    assert bytes.fromhex(table("15.1 Controller header")[0][4].split("`")[0]) == controller_entry.MAGIC
+
+
+def _controller_field(at: int, replacement: bytes) -> Callable[[Model], None]:
+    def edit(model: Model) -> None:
+        assert model.controller is not None
+        content = controller_entry.encode(model.controller)
+        content = content[:at] + replacement + content[at + len(replacement) :]
+        set_metadata(model.tree, controller_entry.METADATA_NAME, content)
+
+    return edit
+
+
+def _constant_as_stem(model: Model) -> None:
+    constant = next(tensor.index for tensor in model.graph.main.tensors if tensor.is_constant)
+    _controller_field(20, constant.to_bytes(4, "little"))(model)
+
+
+def _controller_size(change: Callable[[bytes], bytes]) -> Callable[[Model], None]:
+    def edit(model: Model) -> None:
+        assert model.controller is not None
+        content = change(controller_entry.encode(model.controller))
+        set_metadata(model.tree, controller_entry.METADATA_NAME, content)
+
+    return edit
+
+
+def _controller_without_directory(model: Model) -> None:
+    model.tree.metadata = [
+        entry for entry in model.tree.metadata if entry.name not in (b"TFLNEST", "TFLNEST")
+    ]
+
+
+def _second_controller(model: Model) -> None:
+    model.tree.metadata = [*model.tree.metadata, model.tree.metadata[-1]]
+
+
+def _last_tensor(**changes: Any) -> Callable[[Model], None]:
+    def edit(model: Model) -> None:
+        subgraph = model.tree.subgraphs[-1]
+        tensor = subgraph.tensors[int(subgraph.outputs[0])]
+        for name, value in changes.items():
+            setattr(tensor, name, value)
+
+    return edit
+
+
+def _controller_zero_point(model: Model) -> None:
+    subgraph = model.tree.subgraphs[-1]
+    subgraph.tensors[int(subgraph.inputs[0])].quantization.zeroPoint = [1]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(_controller_field(0, b"X"), id="magic"),
+        pytest.param(_controller_field(8, b"\2"), id="version"),
+        pytest.param(_controller_field(10, b"\x24"), id="header size"),
+        pytest.param(_controller_field(12, b"\1"), id="flags"),
+        pytest.param(_controller_field(16, b"\0"), id="main subgraph"),
+        pytest.param(_controller_field(16, b"\2"), id="no such subgraph"),
+        pytest.param(_controller_field(20, b"\xff\xff"), id="no such stem"),
+        pytest.param(_constant_as_stem, id="stem is a constant"),
+        pytest.param(_controller_field(24, b"\0"), id="no operators"),
+        pytest.param(_controller_field(26, b"\xff"), id="too many choices"),
+        pytest.param(_controller_field(28, b"\1"), id="reserved"),
+        pytest.param(_controller_field(32, b"\0"), id="an operator before the stem"),
+        pytest.param(_controller_field(32, b"\x63"), id="no such operator"),
+        pytest.param(_controller_field(36, b"\1"), id="operators do not increase"),
+        pytest.param(_controller_field(-8, b"\5"), id="no such level"),
+        pytest.param(_controller_field(-7, b"\0"), id="activations of 0 bits"),
+        pytest.param(_controller_field(-7, b"\x09"), id="activations of 9 bits"),
+        pytest.param(_controller_field(-6, b"\1"), id="reserved in a choice"),
+        pytest.param(_controller_size(lambda content: content[:-1]), id="truncated"),
+        pytest.param(_controller_size(lambda content: content + b"\0"), id="too long"),
+        pytest.param(_controller_size(lambda content: content[:-8] + content[-4:] * 2), id="a choice twice"),
+        pytest.param(_controller_without_directory, id="no directory"),
+        pytest.param(_second_controller, id="two controllers"),
+        pytest.param(_last_tensor(shape=[1, 2]), id="number of logits"),
+        pytest.param(_last_tensor(type=3), id="type of the logits"),
+        pytest.param(_controller_zero_point, id="zero point of the stem"),
+    ],
+)
+def test_both_readers_reject_a_wrong_controller(edit: Callable[[Model], None]) -> None:
+    model = controlled(nested_model(mixed_model(), Recipe(levels=(4, 6, 8))))
+    edit(model)
+    model.changed()
+    both_reject(model.to_bytes())
+
+
+def test_a_controller_with_nested_operators_is_rejected_by_both() -> None:
+    source = nested_model(mixed_model(), Recipe(levels=(4, 6, 8)))
+    model = attach(
+        source,
+        controller_model(source.graph.main.tensors[source.graph.main.operators[0].outputs[0]], 4),
+        source.graph.main.operators[0].outputs[0],
+        [1, 2],
+        [(4, 8), (8, 8)],
+    )
+    subgraph, first = model.tree.subgraphs[-1], model.tree.subgraphs[0].operators[0]
+    subgraph.operators[-1].opcodeIndex = first.opcodeIndex
+    model.changed()
+    both_reject(model.to_bytes())

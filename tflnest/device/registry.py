@@ -11,6 +11,7 @@ from tflnest.graph import Subgraph
 from tflnest.kernels.checks import unsupported
 from tflnest.kernels.registry import Node
 from tflnest.nested import NestedOperator, ReadTensor, is_nested
+from tflnest.nesting import MASTER_BITS
 
 #: Binds a stock operator; checks what the reference kernel checks.
 Bind = Callable[[Node], tuple[Call, ...]]
@@ -89,9 +90,17 @@ def bind_nested(
 
     Raises:
         FormatError: The operator contradicts itself.
+        UnsupportedError: A level reads its activation at fewer than 8 bits.
         PageNotResidentError: A page that one of the levels needs is not resident.
     """
     chosen = nested.nesting.levels if levels is None else tuple(levels)
+    for level in chosen:
+        bits = nested.activation_bits[nested.nesting.index(level)]
+        if bits != MASTER_BITS:
+            raise UnsupportedError(
+                f"operator {nested.operator.label} reads its activation at {bits} bits at level {level}, "
+                "which the device runtime does not do"
+            )
     return _BIND_NESTED[nested.stock](nested, subgraph, read, chosen)
 
 

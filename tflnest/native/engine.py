@@ -74,9 +74,9 @@ class NativeEngine:
             read: Gives the values of a constant tensor; raises where its page is not resident.
             expand: Makes its reference kernel at this level.
         """
-        call = bind_nested(nested, subgraph, read, (level,))
         locate = constant_location(lambda index: read(subgraph.tensors[index]))
         try:
+            call = bind_nested(nested, subgraph, read, (level,))
             return native_kernel((call,), self.library, locate, lambda arrays: expand().evaluate(arrays))
         except UnsupportedError as error:
             self.fallbacks[nested.operator.label] = error.message

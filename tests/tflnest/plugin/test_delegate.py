@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import tflnest
+from tests.controllers import controlled, narrow_levels
 from tests.exactness import random_inputs as random_rows
 from tests.models import NetworkBuilder, everything, nested, network, random_inputs, small_network
 from tests.shared import int8_paths
@@ -66,6 +67,28 @@ def test_memory_is_bit_exact_with_the_reference_interpreter(chain: str, save: Sa
         ours = tflnest.stock_interpreter(path, level=level, mode="memory", **REFERENCE)
         expected = tflnest.Interpreter(model=model, level=level).run(x)
         np.testing.assert_array_equal(run(ours, *np.split(x, 3))[0], expected)
+
+
+@pytest.mark.parametrize("mode", ["speed", "memory"])
+def test_a_controller_is_left_alone(mode: str, save: Save) -> None:
+    model = nested(network(1), everything())
+    x = random_inputs(model, 2)
+    expected = [
+        run(tflnest.stock_interpreter(save(model), level=level, mode=mode), *np.split(x, 2))
+        for level in (4, 8)
+    ]
+    path = save(controlled(model))
+    for level, outputs in zip((4, 8), expected, strict=True):
+        ours = tflnest.stock_interpreter(path, level=level, mode=mode)
+        np.testing.assert_array_equal(run(ours, *np.split(x, 2)), outputs)
+
+
+@pytest.mark.parametrize("mode", ["speed", "memory"])
+def test_levels_that_narrow_activations_are_refused(mode: str, save: Save) -> None:
+    path = save(narrow_levels(nested(network(1), everything()), (4, 8, 8)))
+    tflnest.stock_interpreter(path, level=8, mode=mode).allocate_tensors()
+    with pytest.raises(FormatError, match="fewer than 8 bits"):
+        tflnest.stock_interpreter(path, level=4, mode=mode).allocate_tensors()
 
 
 @pytest.mark.filterwarnings("ignore:Warning. Enabling `experimental_preserve_all_tensors`")

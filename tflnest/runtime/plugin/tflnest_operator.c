@@ -125,6 +125,9 @@ const char *tflnest_operator_read(tflnest_operator *operator, tfl_context *conte
     if (position < 0) {
         return "the model does not have the level that was asked for";
     }
+    if (operator->options.activation_bits.values[position] != TFLNEST_MASTER_BITS) {
+        return "it reads its activation at fewer than 8 bits at this level, which the plugin does not do";
+    }
     if (!tflnest_operator_can_run(operator, (uint32_t)position)) {
         return (uint32_t)position < operator->filter.available
                    ? "its planes join to weights outside int8"
@@ -152,7 +155,8 @@ int tflnest_operator_position(const tflnest_operator *operator, int level)
 
 int tflnest_operator_can_run(tflnest_operator *operator, uint32_t position)
 {
-    if (position >= operator->filter.available) {
+    if (position >= operator->filter.available ||
+        operator->options.activation_bits.values[position] != TFLNEST_MASTER_BITS) {
         return 0;
     }
     if ((operator->checked >> position & 1u) == 0 && tflnest_nested_filter_fits(&operator->filter, position)) {

@@ -32,6 +32,7 @@ static const list_option list_options[] = {
     {"filter_shape", offsetof(tflnest_options, filter_shape)},
     {"levels", offsetof(tflnest_options, levels)},
     {"model_levels", offsetof(tflnest_options, model_levels)},
+    {"activation_bits", offsetof(tflnest_options, activation_bits)},
     {"requantization", offsetof(tflnest_options, requantization)},
 };
 
@@ -129,6 +130,16 @@ static const char *check_sets(tflnest_options *options)
     return NULL;
 }
 
+static const char *check_activation_bits(const tflnest_options *options)
+{
+    const tflnest_list *bits = &options->activation_bits;
+    int good = bits->count == options->levels.count;
+    for (uint32_t i = 0; good && i < bits->count; i++) {
+        good = bits->values[i] >= 1 && bits->values[i] <= TFLNEST_MASTER_BITS;
+    }
+    return good ? NULL : "its activation_bits are no widths of 1 to 8 bits, one for each of its levels";
+}
+
 static const char *check_shape(tflnest_options *options)
 {
     const tflnest_list *shape = &options->filter_shape;
@@ -178,7 +189,14 @@ const char *tflnest_options_read(tflnest_options *options, const char *custom_co
     if ((seen >> (INTEGERS + LISTS - 1) & 1u) == 0) { /* requantization: one set for all levels */
         options->requantization.count = options->levels.count;
     }
+    if ((seen >> (INTEGERS + LISTS - 2) & 1u) == 0) { /* activation_bits: all of them at all levels */
+        options->activation_bits.count = options->levels.count;
+        for (uint32_t i = 0; i < options->levels.count; i++) {
+            options->activation_bits.values[i] = TFLNEST_MASTER_BITS;
+        }
+    }
     const char *problem = check_levels(options);
     problem = problem == NULL ? check_sets(options) : problem;
+    problem = problem == NULL ? check_activation_bits(options) : problem;
     return problem == NULL ? check_shape(options) : problem;
 }

@@ -18,6 +18,7 @@ typedef struct {
     tflnest_list filter_shape;
     tflnest_list levels;
     tflnest_list model_levels;   /* position of an own level for each level of the model */
+    tflnest_list activation_bits; /* bits at which each own level reads its activation */
     tflnest_list requantization; /* set of each own level */
     int32_t version;
     int32_t scheme; /* TFLNEST_SCHEME_... */
