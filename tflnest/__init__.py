@@ -25,6 +25,8 @@ _HOMES = {
     "convert": "converters.conversion",
     "delegate_path": "tflnest.plugin.delegate",
     "evaluate": "tflnest.evaluation",
+    "export_int4": "converters.exporting.int4",
+    "export_lookup_tables": "converters.exporting.lookup_table",
     "get_delegate_levels": "tflnest.plugin.delegate",
     "generate_firmware": "firmware_sim.firmware.generation",
     "inspect": "firmware_sim.inspection",

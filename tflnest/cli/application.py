@@ -23,6 +23,7 @@ VERBS = {
     "search": "search",
     "eval": "evaluation",
     "materialize": "materialization",
+    "export": "exporting",
     "simulate": "simulation",
     "boards": "boards",
     "compare": "comparison",

@@ -29,6 +29,10 @@ WORKING = {
     ],
     "eval": ["eval", "{nested}", "--data", "{data}"],
     "materialize": ["materialize", "{nested}", "--level", "6", "-f", "-o", "{folder}/six.tflite"],
+    "export": [
+        *("export", "{nested}", "--for", "tflm-lut", "--level", "4"),
+        *("-f", "-o", "{folder}/lookup_tables.tflite"),
+    ],
     "simulate": ["simulate", "{nested}", "--board", BOARD],
     "boards": ["boards"],
     "compare": ["compare", "{int8}", "{nested}", "--limit", "3"],

@@ -1,0 +1,309 @@
+"""Filters as lookup tables that stock TensorFlow Lite Micro decodes: its operator TFLM_DECODE with type LUT.
+
+A filter with at most 128 different values becomes indices of 1 to 7 bits and one table of int8 values. A DECODE
+operator stands right before each operator that reads such a filter and writes the expanded filter for it, into the
+tensor arena or into the memory given to `SetDecompressionMemory`. The numbers are the same as in the materialized
+level, and so are the outputs.
+
+The layout is that of `tensorflow/lite/micro/kernels/decode_state.h` and `decode_state_lut.cc` in TensorFlow Lite
+Micro. The kernel takes the number of channels from the filter's scales and moves on by `stride` entries from one
+channel's table to the next; a stride of 0 makes all channels read one table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tflnest.errors import UnsupportedError
+from tflnest.graph import Operator, Subgraph, Tensor
+from tflnest.materialization import materialize
+from tflnest.model import Model, add_constant, opcode_index
+from tflnest.nested import CHANNEL_AXIS
+from tflnest.pruning import prune
+from tflnest.schema import schema
+
+#: Name of the custom operator that `MicroMutableOpResolver::AddDecode` registers.
+DECODE = "TFLM_DECODE"
+
+#: Bytes of the header that every kind of encoding begins with, DECODE Common Metadata.
+HEADER_BYTES = 16
+
+#: Widest index.
+MAX_INDEX_BITS = 7
+
+#: The value of the axis field that means one table for the whole tensor.
+ONE_TABLE = 15
+
+#: Positions and values in the header: byte 0 is the kind (0: LUT), 1 and 4 are versions.
+_VERSION, _LUT_VERSION, _PARAMETERS, _STRIDE = 1, 4, 5, 6
+
+#: Bytes that a DECODE operator, its tensors and its header take in the file, besides indices and table.
+OVERHEAD_BYTES = 192
+
+
+@dataclass(frozen=True)
+class ExportedFilter:
+    """What became of one filter.
+
+    Attributes:
+        operator: Index of the operator that reads it, in the materialized level.
+        kind: Name of that operator.
+        name: Name of the filter; may be empty.
+        weights: Number of weights, as many bytes as the int8 filter takes.
+        values: Number of different values.
+        index_bits: Bits of an index; None where the filter stayed int8.
+        bytes: Bytes of indices and table, or of the int8 filter.
+        reason: Why it stayed int8; empty where it did not.
+    """
+
+    operator: int
+    kind: str
+    name: str
+    weights: int
+    values: int
+    index_bits: int | None
+    bytes: int
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class LookupTableExport:
+    """A level of a model with its filters as lookup tables.
+
+    Attributes:
+        model: The file for stock TensorFlow Lite Micro.
+        level: The level that it computes; None for a plain model.
+        filters: One entry per operator with a filter, in order.
+        int8_bytes: Size of the whole model as a stock int8 file (of the full-bit level).
+        decoded_bytes: The largest filter that DECODE expands: what it adds to memory at a time.
+    """
+
+    model: Model
+    level: int | None
+    filters: tuple[ExportedFilter, ...]
+    int8_bytes: int
+    decoded_bytes: int
+
+    @property
+    def flat(self) -> tuple[ExportedFilter, ...]:
+        """Filters that stayed int8."""
+        return tuple(item for item in self.filters if item.index_bits is None)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        return len(self.model.to_bytes())
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "level": self.level,
+            "bytes": self.bytes,
+            "int8_bytes": self.int8_bytes,
+            "decoded_bytes": self.decoded_bytes,
+            "filters": [item.to_dict() for item in self.filters],
+        }
+
+
+def export_lookup_tables(source: Model, level: int | None = None) -> LookupTableExport:
+    """A level as a file that stock TensorFlow Lite Micro runs with `AddDecode()`.
+
+    Args:
+        source: A nested model, or a plain int8 one whose filters have few values.
+        level: One of the nested model's levels; None for the full-bit one.
+
+    Returns:
+        The model, whose outputs are those of the level, and what became of every filter.
+
+    Raises:
+        UsageError: The model has no such level.
+        UnsupportedError: No filter becomes smaller.
+    """
+    if source.directory is None and level is None:
+        full = source
+        model = source.copy()
+    else:
+        full = materialize(source)
+        model = materialize(source, level)
+        assert source.directory is not None
+        level = source.directory.levels[-1] if level is None else level
+    encoder = _Encoder(model)
+    filters = tuple(encoder.filters())
+    if all(item.index_bits is None for item in filters):
+        reasons = Counter(item.reason for item in filters)
+        told = "; ".join(f"{count} of {len(filters)}: {reason}" for reason, count in reasons.most_common(3))
+        raise UnsupportedError(
+            f"no filter can be stored as a lookup table ({told or 'the model has no int8 filters'})",
+            "choose a lower level with --level, or write the int8 file with tflnest materialize",
+        )
+    encoder.finish()
+    decoded = max(item.weights for item in filters if item.index_bits is not None)
+    finished = Model.from_bytes(model.to_bytes())
+    return LookupTableExport(finished, level, filters, len(full.to_bytes()), decoded)
+
+
+def encode(weights: NDArray[np.int8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Indices and ancillary data of a filter.
+
+    Args:
+        weights: int8, any shape, with 1 to 128 different values.
+
+    Returns:
+        The packed indices, most significant bit first, and header and table; both uint8, 1-D.
+    """
+    table, indices = np.unique(weights, return_inverse=True)
+    bits = index_bits(table.size)
+    assert bits <= MAX_INDEX_BITS
+    header = np.zeros(HEADER_BYTES, np.uint8)
+    header[_VERSION] = header[_LUT_VERSION] = 1
+    header[_PARAMETERS] = ONE_TABLE << 4 | bits
+    header[_STRIDE] = 0
+    places = np.arange(bits - 1, -1, -1)
+    packed = np.packbits((indices.reshape(-1, 1) >> places & 1).astype(np.uint8))
+    full_table = np.zeros(1 << bits, np.int8)
+    full_table[: table.size] = table
+    return packed, np.concatenate([header, full_table.view(np.uint8)])
+
+
+def decode(packed: NDArray[np.uint8], ancillary: NDArray[np.uint8], count: int) -> NDArray[np.int8]:
+    """The values that DECODE computes, int8 (count,); the inverse of `encode`."""
+    bits = int(ancillary[_PARAMETERS]) & MAX_INDEX_BITS
+    digits = np.unpackbits(packed)[: count * bits].reshape(count, bits)
+    indices = digits @ (1 << np.arange(bits - 1, -1, -1))
+    values: NDArray[np.int8] = ancillary[HEADER_BYTES:].view(np.int8)[indices]
+    return values
+
+
+def index_bits(values: int) -> int:
+    """Bits of an index into a table of so many values, at least 1."""
+    return max(1, math.ceil(math.log2(values)))
+
+
+class _Encoder:
+    """Replaces the filters of a stock model's tree.
+
+    Args:
+        model: Stock operators, int8 filters; its tree is edited.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._tree = model.tree
+        self._encoded: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def filters(self) -> Iterator[ExportedFilter]:
+        """Replace every filter that gains by it; tells of each operator with a filter."""
+        for subgraph in self._model.graph.subgraphs:
+            readers = _readers(subgraph)
+            decoders: dict[int, Any] = {}
+            for operator in subgraph.operators:
+                tensor = _filter_of(subgraph, operator)
+                if tensor is None:
+                    continue
+                item = _judge(operator, tensor, readers[tensor.index])
+                if item.index_bits is not None:
+                    decoders[operator.index] = self._decoder(subgraph, operator, tensor)
+                yield item
+            self._insert(subgraph.index, decoders)
+
+    def finish(self) -> None:
+        """Drop what nothing reads any more."""
+        prune(self._tree)
+        self._model.changed()
+
+    def _decoder(self, subgraph: Subgraph, operator: Operator, tensor: Tensor) -> Any:
+        """A DECODE operator that writes a copy of a filter for one operator."""
+        target = self._tree.subgraphs[subgraph.index]
+        module = schema()
+        key = (subgraph.index, tensor.index)
+        if key not in self._encoded:
+            assert tensor.data is not None
+            packed, ancillary = encode(tensor.data)
+            self._encoded[key] = (
+                add_constant(self._tree, target, packed, "UINT8"),
+                add_constant(self._tree, target, ancillary, "UINT8"),
+            )
+        decoded = module.TensorT()
+        source = target.tensors[tensor.index]
+        for field in ("name", "shape", "type"):
+            setattr(decoded, field, getattr(source, field))
+        decoded.buffer = 0
+        decoded.quantization = _quantization(tensor)
+        target.tensors.append(decoded)
+        operator_tree = target.operators[operator.index]
+        inputs = [int(index) for index in operator_tree.inputs]
+        inputs[1] = len(target.tensors) - 1
+        operator_tree.inputs = inputs
+        decoder = module.OperatorT()
+        decoder.opcodeIndex = opcode_index(self._tree, DECODE, custom=True)
+        decoder.inputs = list(self._encoded[key])
+        decoder.outputs = [inputs[1]]
+        return decoder
+
+    def _insert(self, subgraph: int, decoders: Mapping[int, Any]) -> None:
+        target = self._tree.subgraphs[subgraph]
+        operators = []
+        for index, operator in enumerate(target.operators):
+            operators += [decoders[index], operator] if index in decoders else [operator]
+        target.operators = operators
+
+
+def _readers(subgraph: Subgraph) -> Counter[int]:
+    """How often each tensor is read by what is no filter of an operator: another input, or the caller."""
+    counts = Counter({tensor.index: 0 for tensor in subgraph.tensors})
+    counts.update(subgraph.outputs)
+    for operator in subgraph.operators:
+        for position, index in enumerate(operator.inputs):
+            if position != 1 or operator.name not in CHANNEL_AXIS:
+                counts[index] += 1
+    return counts
+
+
+def _filter_of(subgraph: Subgraph, operator: Operator) -> Tensor | None:
+    """The int8 constant filter of an operator; None where it has none."""
+    if operator.is_custom or operator.name not in CHANNEL_AXIS:
+        return None
+    tensor = subgraph.tensors[operator.inputs[1]]
+    return tensor if tensor.type == "INT8" and tensor.data is not None and tensor.data.size else None
+
+
+def _judge(operator: Operator, tensor: Tensor, other_readers: int) -> ExportedFilter:
+    """What becomes of a filter."""
+    assert tensor.data is not None
+    values = int(np.unique(tensor.data).size)
+    bits = index_bits(values)
+    encoded = -(-tensor.size * bits // 8) + (1 << bits)
+
+    def stays(reason: str) -> ExportedFilter:
+        return ExportedFilter(
+            operator.index, operator.name, tensor.name, tensor.size, values, None, tensor.size, reason
+        )
+
+    if bits > MAX_INDEX_BITS:
+        return stays(f"{values} different values, a table holds {1 << MAX_INDEX_BITS}")
+    if other_readers:
+        return stays("something else reads it too")
+    if encoded + OVERHEAD_BYTES >= tensor.size:
+        return stays("too small to gain")
+    return ExportedFilter(operator.index, operator.name, tensor.name, tensor.size, values, bits, encoded)
+
+
+def _quantization(tensor: Tensor) -> Any:
+    """Scales of a decoded filter; the axis is 0 for one scale, since the kernel refuses others then."""
+    assert tensor.quantization is not None
+    quantization = schema().QuantizationParametersT()
+    quantization.scale = tensor.quantization.scale
+    quantization.zeroPoint = tensor.quantization.zero_point
+    quantization.quantizedDimension = tensor.quantization.axis if tensor.quantization.per_channel else 0
+    return quantization

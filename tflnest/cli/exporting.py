@@ -1,0 +1,171 @@
+"""`tflnest export`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tflnest.cli import ui
+from tflnest.errors import UsageError
+from tflnest.files import check_writable
+from tflnest.model import Model
+
+if TYPE_CHECKING:
+    from converters.exporting.int4 import Int4Export
+    from converters.exporting.lookup_table import LookupTableExport
+
+#: What a file can be written for.
+FILES = ("tflm-lut", "int4")
+
+#: Options that only some targets take, with the names that they have there.
+_OWN = {"data": ("int4",), "limit": ("int4",)}
+
+
+@click.command("export", short_help="Write a level for a stock runtime.")
+@click.argument("file", type=click.Path())
+@click.option(
+    "--for",
+    "target",
+    type=click.Choice([*FILES]),
+    required=True,
+    help="tflm-lut: lookup tables, which stock TensorFlow Lite Micro decodes. int4: INT4 filters.",
+)
+@click.option(
+    "--level", type=int, metavar="B", help="Level to write. [default: tflm-lut: full-bit; int4: the lowest]"
+)
+@click.option(
+    "--data",
+    type=click.Path(),
+    metavar="FILE",
+    help="int4: samples that biases are corrected and agreement is measured on: .npz with key x, or .npy.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="int4: only the first N samples.")
+@click.option("-o", "--output", type=click.Path(), metavar="PATH", required=True, help="Where to write.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
+@ui.output_options
+def command(
+    file: str,
+    target: str,
+    output: str,
+    force: bool,
+    output_format: str,
+    quiet: bool,
+    no_progress: bool,
+    **options: Any,
+) -> None:
+    """Write FILE, or one level of it, in a form that needs no code of tflnest where it runs.
+
+    tflm-lut: filters become indices into a table of values. Stock TensorFlow Lite Micro runs the file with
+    `AddDecode()`, and gives the outputs of the level, bit for bit.
+
+    int4: filters of up to 4 bits become INT4 tensors, two weights in a byte, which stock runtimes compute with as
+    they are. It says which filters keep the level's weights, and which had to be rounded anew.
+
+    \b
+    Examples:
+      tflnest export nested.tflite --for tflm-lut --level 6 -o six.tflite
+      tflnest export nested.tflite --for int4 --data train.npz -o int4.tflite
+    """
+    screen = ui.screen(output_format, quiet, no_progress)
+    for name, targets in _OWN.items():
+        if options[name] is not None and target not in targets:
+            raise UsageError(f"--{name} is of no use for {target}", f"it is for {', '.join(targets)}")
+    check_writable(output, force)
+    if target == "tflm-lut":
+        _lookup_tables(screen, file, output, force, options["level"])
+    else:
+        _int4(screen, file, output, force, **options)
+
+
+def _lookup_tables(screen: ui.Screen, file: str, output: str, force: bool, level: int | None) -> None:
+    from converters.exporting.lookup_table import export_lookup_tables
+
+    made = export_lookup_tables(Model.load(file), level)
+    made.model.save(output, force)
+    screen.json({"input": file, "target": "tflm-lut", "output": output, **made.to_dict()})
+    encoded = len(made.filters) - len(made.flat)
+    screen.facts(
+        [
+            ("level", _named(made)),
+            ("filters", f"{encoded} of {len(made.filters)} as lookup tables"),
+            ("SRAM", f"{ui.size(made.decoded_bytes)} for the largest filter that is decoded"),
+            ("file", _against(made.bytes, made.int8_bytes)),
+        ]
+    )
+    for item in made.flat:
+        screen.note(f"operator {item.operator} ({item.kind}) {item.name} stays int8: {item.reason}")
+    screen.line(f"wrote {output}: for stock TensorFlow Lite Micro with AddDecode()")
+
+
+def _named(made: LookupTableExport) -> str:
+    return "the model as it is" if made.level is None else str(made.level)
+
+
+def _against(count: int, int8: int) -> str:
+    return f"{ui.size(count)}, {100 * count / int8:.1f} % of the int8 model ({ui.size(int8)})"
+
+
+def _int4(
+    screen: ui.Screen,
+    file: str,
+    output: str,
+    force: bool,
+    level: int | None,
+    data: str | None,
+    limit: int | None,
+) -> None:
+    from converters.exporting.int4 import export_int4
+    from tflnest.comparison import compare
+    from tflnest.dataset import load_dataset
+
+    source = Model.load(file)
+    dataset = None if data is None else load_dataset(data).limited(limit)
+    with screen.progress() as progress:
+        made = export_int4(source, level, dataset, progress=progress)
+        agreement = None
+        if dataset is not None:
+            agreement = compare(source, made.twin, dataset, first_level=made.level, progress=progress)
+    made.model.save(output, force)
+    screen.json(
+        {
+            "input": file,
+            "target": "int4",
+            "output": output,
+            **made.to_dict(),
+            "agreement": None if agreement is None else agreement.agreement,
+            "identical_samples": None if agreement is None else agreement.identical_samples,
+            "samples": None if agreement is None else agreement.samples,
+        }
+    )
+    _show_int4(screen, made)
+    if agreement is not None:
+        screen.line(
+            f"same class as level {made.level} on {ui.percent(agreement.agreement)} of {agreement.samples:,} "
+            f"samples, the very same outputs on {agreement.identical_samples:,}"
+        )
+    else:
+        screen.note("--data FILE corrects biases on real samples, and tells how often the classes agree")
+    screen.line(f"wrote {output}: {_against(made.bytes, made.int8_bytes)}")
+
+
+def _show_int4(screen: ui.Screen, made: Int4Export) -> None:
+    screen.line(f"level {made.level} with INT4 filters, beside the level; measured on {made.measured_on}")
+    screen.table(
+        ["filter", "operator", "bits", "as", "error of weights", "of the level", "outputs differ by"],
+        [
+            (
+                item.name,
+                f"{item.operator} {item.kind}",
+                item.bits,
+                "int8: " + item.reason if item.reason else item.form,
+                "-" if item.reason else ui.percent(item.weight_error),
+                "-" if item.reason else ui.percent(item.level_error),
+                f"{item.output_difference:.2f}",
+            )
+            for item in made.filters
+        ],
+        left=("filter", "operator", "as"),
+    )
+    if any(item.form == "rounded" for item in made.filters):
+        screen.note("rounded filters are not those of the level: INT4 has no code for the middle of a bucket")
