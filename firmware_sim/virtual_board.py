@@ -58,6 +58,7 @@ class VirtualBoard:
         milliseconds: The clock; None for that of the machine.
         send: Sends bytes; None until `connect` gives one.
         machine: Makes the device's side of the protocol.
+        sectors: Whether lower-bit pages that rest in flash arrive over the line, too.
 
     Raises:
         UsageError: The model is not nested, or a size makes no sense.
@@ -75,10 +76,12 @@ class VirtualBoard:
         milliseconds: Callable[[], int] | None = None,
         send: Callable[[bytes], None] | None = None,
         machine: Callable[[DeviceConfig], ProtocolMachine] = Device,
+        sectors: bool = False,
     ) -> None:
         window = WINDOW_FRAMES * frame_bytes if window_bytes is None else window_bytes
         self.board = board
-        self.model = VirtualModel(model, board, placement, empty, frame_bytes + window + PROTOCOL_BYTES)
+        port_bytes = frame_bytes + window + PROTOCOL_BYTES
+        self.model = VirtualModel(model, board, placement, empty, port_bytes, sectors)
         self.transfer = Transfer()
         self.frame_bytes = frame_bytes
         self.window_bytes = window
@@ -140,12 +143,22 @@ def loopback(
     frame_bytes: int = DEFAULT_FRAME_BYTES,
     window_bytes: int | None = None,
     machine: Callable[[DeviceConfig], ProtocolMachine] = Device,
+    sectors: bool = False,
 ) -> tuple[VirtualBoard, LoopbackTransport]:
     """A virtual board in this process, and the line to it, with a clock of their own; see `VirtualBoard`."""
     boards: list[VirtualBoard] = []
     line = LoopbackTransport(lambda content: boards[0].receive(content) if boards else None)
     virtual = VirtualBoard(
-        model, board, placement, empty, frame_bytes, window_bytes, line.milliseconds, line.send, machine
+        model,
+        board,
+        placement,
+        empty,
+        frame_bytes,
+        window_bytes,
+        line.milliseconds,
+        line.send,
+        machine,
+        sectors,
     )
     boards.append(virtual)
     return virtual, line

@@ -17,6 +17,7 @@ from firmware_sim.board import Board
 from firmware_sim.fitting import RUNTIME_FLASH_BYTES
 from firmware_sim.memory import Flash, Sram
 from firmware_sim.pager import PAGE_ALIGNMENT, Placement
+from firmware_sim.sectors import MARK_BYTES, PageRoom
 from firmware_sim.simulation import ARENA_REGION, STACK_REGION
 from firmware_sim.target import align_up
 from tflnest.bridge.device import DeviceOperator, DevicePage, DeviceTensor, Status
@@ -34,7 +35,11 @@ PORT_REGION = "serial port"
 #: What an input holds after a run: as on a board, its memory was used for something else.
 USED = 0xA5
 
-_PLACES = {Placement.FLASH: Place.FLASH, Placement.SRAM: Place.SRAM, Placement.HOST: Place.HOST}
+_PLACES = {
+    Placement.FLASH: Place.FLASH,
+    Placement.SRAM: Place.SRAM,
+    Placement.HOST: Place.HOST,
+}
 
 
 class VirtualModel:
@@ -47,8 +52,10 @@ class VirtualModel:
         model: A nested model.
         board: Gives the sizes of the memories.
         placement: Where the lower-bit pages rest.
-        empty: Whether the flash starts without any page: all that belong there arrive over the line too.
+        empty: Whether the board starts without any page: the base page arrives over the line too, into flash, with
+            `Placement.SRAM` into SRAM.
         port_bytes: SRAM of the serial port's buffers.
+        sectors: Whether the lower-bit pages arrive over the line where they rest in flash, too.
 
     Raises:
         UsageError: The model is not nested.
@@ -63,6 +70,7 @@ class VirtualModel:
         placement: Placement | str = Placement.HOST,
         empty: bool = False,
         port_bytes: int = 0,
+        sectors: bool = False,
     ) -> None:
         if model.directory is None:
             raise UsageError("the model is not nested, so it has no pages", "nest it: tflnest convert")
@@ -70,6 +78,8 @@ class VirtualModel:
         self._directory: Directory = model.directory
         self._board = board
         self._placement = Placement(placement)
+        self._empty = empty
+        self._sectors = sectors
         self._port_bytes = port_bytes
         self._arena_bytes = plan_arena(model, board.target).needed_bytes
         self._nested = [item for subgraph, item in nested_operators(model.graph) if subgraph.index == 0]
@@ -82,12 +92,12 @@ class VirtualModel:
         self.flash = Flash(
             board.flash_bytes, board.flash_base, board.flash_sector_bytes, board.flash_program_bytes
         )
-        self._flash_offsets = self._lay_out_flash()
+        self._rooms = self._lay_out_flash()
+        self._unprepared: set[int] = set()
         self._inputs = [_tensor(tensor) for tensor in model.graph.main.input_tensors()]
         self._outputs = [_tensor(tensor) for tensor in model.graph.main.output_tensors()]
         self._allocate_fixed()
-        if not empty:
-            self._program_all()
+        self._program_constants()
         self._choose_level()
 
     # ----------------------------------------------------------------------------------- what it is
@@ -158,12 +168,17 @@ class VirtualModel:
 
     def page_begin(self, page: int, offset: int) -> Status:
         """See `DeviceModel`."""
+        room = self._rooms.get(page)
         if offset == 0:
             self._release(page)
             try:
                 self._make_room(self._directory.pages[page])
             except DoesNotFitError:
                 return Status.ERROR_SIZE
+        elif room is not None:
+            if not room.accepts(offset):
+                return Status.ERROR_ARGUMENT
+            self._unprepared.add(page)
         self._written[page] = offset
         return Status.OK
 
@@ -171,10 +186,17 @@ class VirtualModel:
         """See `DeviceModel`."""
         if self._written.get(page) != offset:
             return Status.ERROR_ARGUMENT
-        if page in self._flash_offsets:
-            self.flash.program(self._flash_offsets[page] + offset, content)
-        else:
+        room = self._rooms.get(page)
+        if room is None:
             self.sram.write(_slot(page), content, offset)
+        else:
+            if page in self._unprepared:  # a start alone erases nothing
+                self._unprepared.remove(page)
+                room.erase(offset)
+            status = room.program(offset, content)
+            if status != Status.OK:
+                del self._written[page]
+                return status
         self._written[page] = offset + len(content)
         return Status.OK
 
@@ -196,14 +218,20 @@ class VirtualModel:
         """See `DeviceModel`."""
         if page in self._resident and self._is_needed(page):
             return Status.ERROR_IN_USE
+        if page in self._rooms and (page in self._resident or self._written.get(page)):
+            self._rooms[page].drop()
         self._release(page)
         return Status.OK
 
     def page_image(self, page: int) -> bytes | None:
         """See `DeviceModel`."""
-        if page in self._flash_offsets:
-            return self.flash.read(self._flash_offsets[page], self._directory.pages[page].size)
+        if page in self._rooms:
+            return self._rooms[page].image
         return self.sram.read_region(_slot(page)) if _slot(page) in self.sram else None
+
+    def page_found(self, page: int) -> int:
+        """See `DeviceModel`."""
+        return self._rooms[page].find() if page in self._rooms and page not in self._resident else 0
 
     def damage(self, page: int, offset: int, mask: int = 1) -> None:
         """Flip bits of a page where it lies, as a fault of the memory would; for tests.
@@ -220,6 +248,7 @@ class VirtualModel:
     def restart(self) -> None:
         """What start-up code does after a reset: SRAM kept its bytes, and a page stays only where its CRC-32 is right."""
         self._written.clear()
+        self._unprepared.clear()
         self._engine = None
         self._resident = {page.index for page in self._directory.pages if self._is_sound(page)}
         self._level = 0
@@ -277,14 +306,14 @@ class VirtualModel:
         self.sram.allocate(PORT_REGION, self._port_bytes)
         self.sram.allocate(ARENA_REGION, self._arena_bytes)
 
-    def _lay_out_flash(self) -> dict[int, int]:
-        """Offsets of the pages that rest in flash, each in sectors of its own."""
-        offsets, position = {}, RUNTIME_FLASH_BYTES
+    def _lay_out_flash(self) -> dict[int, PageRoom]:
+        """The pages that rest in flash, each in sectors of its own."""
+        rooms, position = {}, RUNTIME_FLASH_BYTES
         for page in self._directory.pages:
             if self._place(page.index) is Placement.FLASH:
                 position = align_up(position, max(self._board.flash_sector_bytes, PAGE_ALIGNMENT))
-                offsets[page.index] = position
-                position += page.size
+                rooms[page.index] = PageRoom(self.flash, position, page.size)
+                position += page.size + MARK_BYTES
         if position > self._board.flash_bytes:
             raise DoesNotFitError(
                 f"{self._board.name}: runtime and pages need {position:,} bytes of flash, and there are "
@@ -293,40 +322,44 @@ class VirtualModel:
                 needed_bytes=position,
                 available_bytes=self._board.flash_bytes,
             )
-        return offsets
+        return rooms
 
-    def _program_all(self) -> None:
+    def _program_constants(self) -> None:
+        """What the firmware brings along."""
         images = FilePages(self._model.to_bytes(), self._directory)
-        for page, offset in self._flash_offsets.items():
-            self.flash.program(offset, images.read(page))
-            self._resident.add(page)
+        for page, room in self._rooms.items():
+            if not self._empty and not (page and self._sectors):
+                room.program(0, images.read(page))
+                self._resident.add(page)
 
     def _place(self, page: int) -> Placement:
-        return self._placement if page else Placement.FLASH
+        if page or (self._empty and self._placement is Placement.SRAM):
+            return self._placement
+        return Placement.FLASH
 
     def _capacity(self, page: int) -> int:
         size = self._directory.pages[page].size
-        if page in self._flash_offsets or _slot(page) in self.sram:
+        if page in self._rooms or _slot(page) in self.sram:
             return size
         return self.sram.largest_gap_bytes
 
     def _make_room(self, page: Page) -> None:
-        if page.index not in self._flash_offsets:
+        if page.index in self._rooms:
+            self._rooms[page.index].erase(0)
+        else:
             self.sram.allocate(_slot(page.index), page.size)
-            return
-        sector = self._board.flash_sector_bytes
-        start = self._flash_offsets[page.index]
-        end = min(align_up(start + page.size, sector), self._board.flash_bytes)
-        self.flash.erase(start, end - start)
 
     def _release(self, page: int) -> None:
         self._resident.discard(page)
+        self._unprepared.discard(page)
         self._written.pop(page, None)
         self._engine = None
         if _slot(page) in self.sram:
             self.sram.release(_slot(page))
 
     def _is_sound(self, page: Page) -> bool:
+        if page.index in self._rooms and self._rooms[page.index].is_dropped:
+            return False
         image = self.page_image(page.index)
         return image is not None and zlib.crc32(image) == page.crc32
 

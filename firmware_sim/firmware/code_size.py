@@ -24,11 +24,11 @@ CODE_SIZES = Path(__file__).with_name("code_sizes.json")
 
 _WORD = 4
 #: Structures of the runtime on a 32-bit core, in bytes: tflnest_pager.h and tflnest_protocol.h.
-_MODEL_BYTES = 76
+_MODEL_BYTES = 80
 _PAGE_BYTES = 16
 _OPERATOR_BYTES = 16
 _TENSOR_BYTES = 8
-_PROTOCOL_MODEL_BYTES = 88
+_PROTOCOL_MODEL_BYTES = 92
 _PROTOCOL_PAGE_BYTES = 16
 _PROTOCOL_OPERATOR_BYTES = 12
 _PROTOCOL_TENSOR_BYTES = 44

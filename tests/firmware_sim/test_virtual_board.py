@@ -16,6 +16,7 @@ from firmware_sim.virtual_board import LineFaults, VirtualBoard, VirtualPort
 from firmware_sim.virtual_model import VirtualModel
 from tests.models import nested, network, random_inputs
 from tflnest.bridge.device import Status
+from tflnest.bridge.messages import Place
 from tflnest.bridge.remote import RemoteBoard, connect
 from tflnest.errors import DeviceError, DoesNotFitError, UsageError
 from tflnest.interpreter import Interpreter
@@ -142,7 +143,28 @@ def test_pages_are_written_in_order_and_checked(model: Model, placement: Placeme
 def test_flash_is_erased_before_it_is_programmed_again(model: Model) -> None:
     board = Board.load(BOARD)
     virtual = VirtualModel(model, board, Placement.FLASH, empty=True)
-    for _ in range(2):
+    for times in range(3):
         assert virtual.page_begin(1, 0) == Status.OK
+        assert (
+            virtual.flash.erased_bytes == times * board.flash_sector_bytes
+        )  # not where it is erased already
         assert virtual.page_write(1, 0, bytes(virtual.pages[1].size)) == Status.OK
-    assert virtual.flash.erased_bytes == 2 * board.flash_sector_bytes
+
+
+@pytest.mark.parametrize(
+    ("placement", "options", "resident", "places"),
+    [
+        ("flash", {}, 7, [Place.FLASH, Place.FLASH, Place.FLASH]),
+        ("flash", {"empty": True}, 0, [Place.FLASH, Place.FLASH, Place.FLASH]),
+        ("flash", {"sectors": True}, 1, [Place.FLASH, Place.FLASH, Place.FLASH]),
+        ("sram", {"empty": True}, 0, [Place.SRAM, Place.SRAM, Place.SRAM]),
+        ("sram", {}, 1, [Place.FLASH, Place.SRAM, Place.SRAM]),
+        ("host", {"empty": True}, 0, [Place.FLASH, Place.HOST, Place.HOST]),
+    ],
+)
+def test_pages_rest_where_they_should(
+    model: Model, placement: str, options: dict[str, bool], resident: int, places: list[Place]
+) -> None:
+    virtual = VirtualModel(model, Board.load(BOARD), placement, **options)
+    assert [page.place for page in virtual.pages] == places
+    assert virtual.resident() == resident

@@ -107,6 +107,14 @@ static const uint8_t *page_image(void *context, uint32_t page)
     return images[page];
 }
 
+/* As after a loss of power that spared the pages. */
+static uint32_t page_found(void *context, uint32_t page)
+{
+    (void)context;
+    CHECK(page < PAGES && ((resident >> page) & 1u) == 0u);
+    return written[page] / 64u * 64u;
+}
+
 static tflnest_status set_level(void *context, uint32_t wanted)
 {
     (void)context;
@@ -249,7 +257,7 @@ static void run_program(const uint8_t *data, size_t size, uint32_t frame_bytes, 
     const tflnest_protocol_model model = {
         identity, levels, pages, operators, inputs, outputs, 3, PAGES, 2, 2, 1, NULL,
         get_resident, get_level, get_operator_level, get_free_sram, page_begin, page_write, page_end, page_out,
-        page_image, set_level, set_operator_level, invoke};
+        page_image, page_found, set_level, set_operator_level, invoke};
     uint8_t *frame = malloc(frame_bytes);
     const tflnest_protocol_config config = {&model, "fuzz", frame, frame_bytes, frame_bytes, 100, kept, NULL,
                                             send_bytes, get_milliseconds, restart};

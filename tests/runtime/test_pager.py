@@ -42,12 +42,14 @@ class Description(ctypes.Structure):
         ("magic", ctypes.c_uint32),
         ("version", ctypes.c_uint16),
         ("level_count", ctypes.c_uint8),
+        ("stored_pages", ctypes.c_uint8),
         ("operator_count", ctypes.c_uint16),
         ("input_count", ctypes.c_uint16),
         ("output_count", ctypes.c_uint16),
         ("identity", ctypes.c_uint8 * 32),
         ("levels", Bytes),
         ("pages", ctypes.POINTER(PageRow)),
+        ("store", ctypes.c_void_p),
         ("operators", ctypes.POINTER(OperatorRow)),
         ("inputs", ctypes.c_void_p),
         ("outputs", ctypes.c_void_p),
@@ -65,6 +67,7 @@ class State(ctypes.Structure):
         ("level", ctypes.c_uint8),
         ("is_mixed", ctypes.c_uint8),
         ("page", ctypes.c_uint8),
+        ("is_erased", ctypes.c_uint8),
     ]
 
 
@@ -104,8 +107,8 @@ class Device:
         invoke = INVOKE(lambda positions: self.runs.append((positions[0], positions[1])))
         self._kept.append(invoke)
         self.description = Description(
-            0x4E4C4654, 1, 3, 2, 0, 0, (ctypes.c_uint8 * 32)(*self.identity), self._bytes(LEVELS),
-            self.pages, self.operators, None, None, _pointer(self.positions), invoke,
+            0x4E4C4654, 2, 3, 0, 2, 0, 0, (ctypes.c_uint8 * 32)(*self.identity), self._bytes(LEVELS),
+            self.pages, None, self.operators, None, None, _pointer(self.positions), invoke,
         )  # fmt: skip
 
     def _bytes(self, values: tuple[int, ...]) -> Any:
@@ -295,6 +298,26 @@ def test_a_damaged_base_page_is_not_run(library: ctypes.CDLL) -> None:
     assert device.runs == []
 
 
+def test_the_base_page_may_come_too(library: ctypes.CDLL) -> None:
+    device = Device(library)
+    device.pages[0] = PageRow(None, _pointer(device.slots[0]), 48, device.pages[0].crc32)
+    assert device.start() == OK
+    assert device.call("resident") == device.call("level") == 0
+    assert device.call("invoke") == device.call("set_level", 4) == RESIDENT
+    assert device.call("set_operator_level", 0, 4) == RESIDENT
+    assert device.call("unused_bytes") == 48 + 24 + 40
+    device.send(1)
+    assert (device.call("level"), device.call("unused_bytes")) == (0, 48 + 40)
+    device.send(0)
+    assert (device.call("level"), device.call("unused_bytes")) == (6, 40)
+    assert device.run() == (1, 0)
+    assert device.begin(2) == OK
+    assert device.call("unused_bytes") == 0
+    assert device.call("set_level", 4) == OK
+    assert [device.call("evict", page) for page in (0, 1, 2)] == [IN_USE, OK, OK]
+    assert device.call("unused_bytes") == 24 + 40
+
+
 def test_a_page_without_content_is_always_there(library: ctypes.CDLL) -> None:
     device = Device(library, sizes=(48, 0, 40))
     assert device.start() == OK
@@ -305,7 +328,8 @@ def test_a_page_without_content_is_always_there(library: ctypes.CDLL) -> None:
     ("field", "value", "status"),
     [
         ("magic", 0x4E4C4655, ARGUMENT),
-        ("version", 2, ARGUMENT),
+        ("version", 1, ARGUMENT),
+        ("stored_pages", 2, ARGUMENT),
         ("level_count", 0, ARGUMENT),
         ("level_count", 9, ARGUMENT),
         ("levels", None, ARGUMENT),

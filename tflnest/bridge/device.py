@@ -72,6 +72,7 @@ class Status(IntEnum):
     ERROR_CRC = -6
     ERROR_IDENTITY = -7
     ERROR_SIZE = -8
+    ERROR_FLASH = -9
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,10 @@ class DeviceModel(Protocol):
         """What the memory of a page holds now, resident or not; None where it has no place."""
         ...
 
+    def page_found(self, page: int) -> int:
+        """Bytes of a page that is not resident which lie in its place since before the power went, right or not."""
+        ...
+
     def set_level(self, level: int) -> Status:
         """Choose the level of the next runs."""
         ...
@@ -312,6 +317,7 @@ class Device:
         self._transfer = config.transfer if config.transfer is not None else Transfer()
         if not self._transfer_survived():
             self._set_transfer()
+            self._find_transfer()
         self._send(Message(MessageType.HELLO, self._hello().pack(), reply=True))
 
     # ----------------------------------------------------------------------------------------- frames
@@ -542,6 +548,16 @@ class Device:
         if image is None or zlib.crc32(image[: transfer.offset]) != transfer.crc32:
             return False
         return model.page_begin(transfer.page, transfer.offset) == Status.OK
+
+    def _find_transfer(self) -> None:
+        """Go on with a page of which a part lies where the loss of power does not reach it."""
+        model = self.config.model
+        for page in range(len(model.pages)):
+            offset = 0 if self._is_resident(page) else model.page_found(page)
+            image = model.page_image(page) if offset else None
+            if image is not None and model.page_begin(page, offset) == Status.OK:
+                self._set_transfer(page, offset, zlib.crc32(image[:offset]))
+                return
 
     def _page_begin(self, request: Message) -> bytes:
         model, number = self.config.model, request.page

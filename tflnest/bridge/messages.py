@@ -94,6 +94,7 @@ class ErrorCode(IntEnum):
     CRC = 6
     IDENTITY = 7
     SIZE = 8
+    FLASH = 9
     FRAME = 32
     VERSION = 33
     TYPE = 34
@@ -116,6 +117,7 @@ SENTENCES = {
     ErrorCode.CRC: "the page arrived with CRC-32 {first:08x}, and must have {second:08x}",
     ErrorCode.IDENTITY: "the page belongs to another model than the board runs",
     ErrorCode.SIZE: "the board has no room: {first:,} bytes are needed, {second:,} are there",
+    ErrorCode.FLASH: "the board could not erase or program its flash",
     ErrorCode.FRAME: "the board received a damaged frame",
     ErrorCode.VERSION: "the board speaks protocol version {first}",
     ErrorCode.TYPE: "the board does not know messages of type {first:#04x}",

@@ -16,6 +16,7 @@ from tflnest.bridge.messages import (
     PageBegin,
     PageEnd,
     PageRow,
+    Place,
     ResidentReply,
     SetLevel,
     StateRow,
@@ -31,6 +32,8 @@ from tflnest.model import Model
 MAX_RESTARTS = 3
 #: Seconds that the CRC-32 of a page may take.
 VERIFY_TIMEOUT_S = 60.0
+#: Seconds that the sectors of a page may take to be erased: large ones take two seconds each.
+ERASE_TIMEOUT_S = 60.0
 
 
 class PushKind(StrEnum):
@@ -249,7 +252,8 @@ class Push:
             return arrived
         payload = PageBegin(self._directory.identity).pack()
         try:
-            reply = self._link.call(MessageType.PAGE_BEGIN, payload, page.index)
+            timeout = ERASE_TIMEOUT_S if self._rows[page.index].place == Place.FLASH else None
+            reply = self._link.call(MessageType.PAGE_BEGIN, payload, page.index, timeout)
         except RefusedError as error:
             if error.code != ErrorCode.SIZE:
                 raise

@@ -7,11 +7,12 @@ goes on without what had arrived.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
+from firmware_sim.board import Board
 from firmware_sim.virtual_board import LineFaults, VirtualBoard, parse_faults
 from tests.tflnest.bridge.conftest import MakeBoard, Subject
 from tflnest.bridge.frames import DELIMITER, FrameReader, Garbage
@@ -23,6 +24,8 @@ from tflnest.errors import DeviceError, UsageError
 
 #: Small frames, so that every page takes several.
 FRAME_BYTES = 96
+#: Small sectors, so that every page takes several.
+SECTOR_BYTES = 64
 #: More frames than the conversation has in either direction, repeats included.
 MOST_FRAMES = 400
 
@@ -261,6 +264,45 @@ def test_the_board_may_start_anew_at_any_frame(make_board: MakeBoard, subject: S
             assert np.array_equal(given, subject.outputs[8])
         if kind == "reset":
             assert report.payload_bytes <= total + FRAME_BYTES
+        assert_sound(virtual, subject)
+        if interrupt.frames >= 0:
+            assert frames > 20
+            return
+    raise AssertionError("the push is longer than the sweep")
+
+
+@pytest.mark.parametrize(("placement", "empty"), [("flash", False), ("host", True)])
+def test_power_may_go_at_any_frame_of_a_page_for_flash(
+    make_board: MakeBoard, subject: Subject, placement: str, empty: bool
+) -> None:
+    """What lies in complete sectors is not sent again, no page counts that was cut off."""
+    board = replace(Board.load("nrf52840"), flash_sector_bytes=SECTOR_BYTES)
+    sizes = [len(image) for image in subject.images]
+    for frames in range(MOST_FRAMES):
+        virtual, line = make_board(FRAME_BYTES, board, placement=placement, empty=empty, sectors=True)
+        resumed = []
+
+        def cut(virtual: VirtualBoard = virtual, resumed: list[int] = resumed) -> None:
+            page, arrived = virtual.transfer.page, virtual.transfer.offset
+            virtual.lose_power()
+            assert_sound(virtual, subject)
+            is_there = page < len(sizes) and virtual.model.resident() >> page & 1  # its end alone was missing
+            if page == (0 if empty else 1) and arrived and not is_there:
+                resumed.append(arrived - virtual.transfer.offset)
+
+        interrupt = Interrupt(cut, frames + 1)
+        with RemoteBoard(FaultyTransport(line, interrupt)) as remote:
+            try:
+                report = remote.push(subject.model)
+                given = remote.run(subject.inputs)
+            except RestartedError:  # before the push looked at the board, or after it
+                remote.link.hello()
+                report = remote.push(subject.model)
+                given = remote.run(subject.inputs)
+            assert np.array_equal(given, subject.outputs[8])
+        assert all(0 <= lost <= SECTOR_BYTES for lost in resumed)
+        if not empty:
+            assert report.payload_bytes <= sum(sizes[1:]) + SECTOR_BYTES + FRAME_BYTES
         assert_sound(virtual, subject)
         if interrupt.frames >= 0:
             assert frames > 20

@@ -21,6 +21,17 @@ static int is_intact(const tflnest_page *page)
     return bytes != NULL && tflnest_crc32(0u, bytes, page->size) == page->crc32;
 }
 
+static int is_stored(const tflnest_model *model, uint32_t page)
+{
+    return (model->stored_pages >> page & 1) != 0;
+}
+
+/* Whether a page can come. */
+static int has_room(const tflnest_model *model, uint32_t page)
+{
+    return model->pages[page].slot != NULL || is_stored(model, page);
+}
+
 static int is_of(const tflnest_model *model, const uint8_t *identity)
 {
     uint32_t differences = 0;
@@ -89,7 +100,8 @@ static tflnest_status check(const tflnest_model *model)
 {
     if (model->magic != TFLNEST_MODEL_MAGIC || model->version != TFLNEST_MODEL_VERSION ||
         !is_rising(model->levels, model->level_count) || model->pages == NULL || model->invoke == NULL ||
-        (model->operator_count > 0u && (model->operators == NULL || model->positions == NULL))) {
+        (model->operator_count > 0u && (model->operators == NULL || model->positions == NULL)) ||
+        (model->stored_pages != 0u && model->store == NULL)) {
         return TFLNEST_ERROR_ARGUMENT;
     }
     for (uint32_t i = 0; i < model->level_count; i++) {
@@ -154,10 +166,20 @@ static void take_level(tflnest_pager *pager, uint32_t position)
     pager->needed = needed_pages(model);
 }
 
+/* The highest level whose pages are there; the base page is. */
+static void take_highest_level(tflnest_pager *pager)
+{
+    uint32_t position = pager->model->level_count - 1u;
+
+    while (position > 0u && (pages_of_level(pager->model, position) & ~(uint32_t)pager->resident) != 0u) {
+        position--;
+    }
+    take_level(pager, position);
+}
+
 tflnest_status tflnest_pager_start(tflnest_pager *pager, const tflnest_model *model)
 {
     const tflnest_status status = check(model);
-    uint32_t position;
 
     memset(pager, 0, sizeof *pager);
     pager->page = TFLNEST_PAGER_NO_PAGE;
@@ -165,18 +187,17 @@ tflnest_status tflnest_pager_start(tflnest_pager *pager, const tflnest_model *mo
         return status;
     }
     for (uint32_t i = 0; i < model->level_count; i++) {
-        pager->resident |= (uint8_t)((uint32_t)is_intact(&model->pages[i]) << i);
+        const int is_dropped = is_stored(model, i) && model->store->is_dropped(model->store->context, &model->pages[i]);
+        pager->resident |= (uint8_t)((uint32_t)(!is_dropped && is_intact(&model->pages[i])) << i);
     }
-    if (!has_page(pager->resident, 0u)) {
+    if (!has_page(pager->resident, 0u) && !has_room(model, 0u)) {
         pager->resident = 0;
         return TFLNEST_ERROR_CRC;
     }
-    position = model->level_count - 1u;
-    while (position > 0u && (pages_of_level(model, position) & ~(uint32_t)pager->resident) != 0u) {
-        position--;
-    }
     pager->model = model;
-    take_level(pager, position);
+    if (has_page(pager->resident, 0u)) {
+        take_highest_level(pager);
+    }
     return TFLNEST_OK;
 }
 
@@ -187,7 +208,7 @@ uint32_t tflnest_pager_resident(const tflnest_pager *pager)
 
 uint32_t tflnest_pager_level(const tflnest_pager *pager)
 {
-    return pager->model == NULL || pager->is_mixed ? 0u : pager->model->levels[pager->level];
+    return pager->needed == 0u || pager->is_mixed ? 0u : pager->model->levels[pager->level];
 }
 
 uint32_t tflnest_pager_operator_level(const tflnest_pager *pager, uint32_t row)
@@ -254,7 +275,7 @@ tflnest_status tflnest_pager_begin(tflnest_pager *pager, const uint8_t *identity
     if (!is_of(model, identity)) {
         return TFLNEST_ERROR_IDENTITY;
     }
-    if (page >= model->level_count || model->pages[page].slot == NULL) {
+    if (page >= model->level_count || !has_room(model, page)) {
         return TFLNEST_ERROR_PAGE;
     }
     if (size != model->pages[page].size || offset > size) {
@@ -263,9 +284,37 @@ tflnest_status tflnest_pager_begin(tflnest_pager *pager, const uint8_t *identity
     if (has_page(pager->resident, page)) {
         return TFLNEST_ERROR_IN_USE;
     }
+    pager->page = TFLNEST_PAGER_NO_PAGE;
+    pager->is_erased = 0;
+    if (is_stored(model, page)) {
+        if (!model->store->accepts(model->store->context, &model->pages[page], offset)) {
+            return TFLNEST_ERROR_ARGUMENT;
+        }
+        if (offset == 0u) {
+            const tflnest_status status = model->store->erase(model->store->context, &model->pages[page], 0u);
+            if (status != TFLNEST_OK) {
+                return status;
+            }
+            pager->is_erased = 1;
+        }
+    }
     pager->page = (uint8_t)page;
     pager->offset = offset;
     return TFLNEST_OK;
+}
+
+/* Into flash. After a reset the sectors behind `offset` are erased only now: a start alone changes nothing. */
+static tflnest_status program(tflnest_pager *pager, const tflnest_page *room, uint32_t offset, const uint8_t *bytes,
+                              uint32_t count)
+{
+    const tflnest_page_store *store = pager->model->store;
+    tflnest_status status = TFLNEST_OK;
+
+    if (pager->is_erased == 0u) {
+        status = store->erase(store->context, room, offset);
+        pager->is_erased = 1;
+    }
+    return status == TFLNEST_OK ? store->program(store->context, room, offset, bytes, count) : status;
 }
 
 tflnest_status tflnest_pager_write(tflnest_pager *pager, uint32_t page, uint32_t offset, const uint8_t *bytes,
@@ -283,7 +332,15 @@ tflnest_status tflnest_pager_write(tflnest_pager *pager, uint32_t page, uint32_t
     if (count > room->size - offset) {
         return TFLNEST_ERROR_SIZE;
     }
-    memcpy(room->slot + offset, bytes, count);
+    if (is_stored(pager->model, page)) {
+        const tflnest_status status = program(pager, room, offset, bytes, count);
+        if (status != TFLNEST_OK) {
+            pager->page = TFLNEST_PAGER_NO_PAGE;
+            return status;
+        }
+    } else {
+        memcpy(room->slot + offset, bytes, count);
+    }
     pager->offset = offset + count;
     return TFLNEST_OK;
 }
@@ -291,6 +348,29 @@ tflnest_status tflnest_pager_write(tflnest_pager *pager, uint32_t page, uint32_t
 uint32_t tflnest_pager_offset(const tflnest_pager *pager)
 {
     return pager->page == TFLNEST_PAGER_NO_PAGE ? 0u : pager->offset;
+}
+
+uint32_t tflnest_pager_found(const tflnest_pager *pager, uint32_t page)
+{
+    const tflnest_model *model = pager->model;
+
+    if (model == NULL || page >= model->level_count || !is_stored(model, page) || has_page(pager->resident, page)) {
+        return 0;
+    }
+    return model->store->find(model->store->context, &model->pages[page]);
+}
+
+uint32_t tflnest_pager_unused_bytes(const tflnest_pager *pager)
+{
+    const tflnest_model *model = pager->model;
+    uint32_t total = 0;
+
+    for (uint32_t i = 0; model != NULL && i < model->level_count; i++) {
+        if (model->pages[i].slot != NULL && i != pager->page && !has_page(pager->resident, i)) {
+            total += model->pages[i].size;
+        }
+    }
+    return total;
 }
 
 tflnest_status tflnest_pager_complete(tflnest_pager *pager, uint32_t page)
@@ -309,6 +389,21 @@ tflnest_status tflnest_pager_complete(tflnest_pager *pager, uint32_t page)
         return TFLNEST_ERROR_CRC;
     }
     pager->resident |= (uint8_t)(1u << page);
+    if (pager->needed == 0u && has_page(pager->resident, 0u)) {
+        take_highest_level(pager);
+    }
+    return TFLNEST_OK;
+}
+
+/* Or it would be found intact after a reset. */
+static tflnest_status spoil(const tflnest_model *model, uint32_t page)
+{
+    if (is_stored(model, page)) {
+        return model->store->drop(model->store->context, &model->pages[page]);
+    }
+    if (model->pages[page].size > 0u) {
+        model->pages[page].slot[0] ^= 0xFFu;
+    }
     return TFLNEST_OK;
 }
 
@@ -316,12 +411,12 @@ tflnest_status tflnest_pager_evict(tflnest_pager *pager, uint32_t page)
 {
     const tflnest_model *model = pager->model;
 
-    if (model == NULL || page >= model->level_count || model->pages[page].slot == NULL) {
+    if (model == NULL || page >= model->level_count || !has_room(model, page)) {
         return TFLNEST_ERROR_PAGE;
     }
     if (page == pager->page) {
         pager->page = TFLNEST_PAGER_NO_PAGE;
-        return TFLNEST_OK;
+        return is_stored(model, page) && pager->offset > 0u ? spoil(model, page) : TFLNEST_OK;
     }
     if (!has_page(pager->resident, page)) {
         return TFLNEST_ERROR_RESIDENT;
@@ -330,10 +425,7 @@ tflnest_status tflnest_pager_evict(tflnest_pager *pager, uint32_t page)
         return TFLNEST_ERROR_IN_USE;
     }
     pager->resident &= (uint8_t)~(1u << page);
-    if (model->pages[page].size > 0u) {
-        model->pages[page].slot[0] ^= 0xFFu; /* or it would be found intact after a reset */
-    }
-    return TFLNEST_OK;
+    return spoil(model, page);
 }
 
 tflnest_status tflnest_pager_verify(const tflnest_pager *pager, uint32_t page)
@@ -353,6 +445,9 @@ tflnest_status tflnest_pager_invoke(tflnest_pager *pager)
 {
     if (pager->model == NULL) {
         return TFLNEST_ERROR_ARGUMENT;
+    }
+    if (pager->needed == 0u) {
+        return TFLNEST_ERROR_RESIDENT;
     }
     pager->model->invoke(pager->model->positions);
     return TFLNEST_OK;

@@ -840,6 +840,20 @@ static int transfer_survived(const tflnest_protocol *protocol)
            model->page_begin(model->context, transfer->page, transfer->offset) == TFLNEST_OK;
 }
 
+/* Go on with a page of which a part lies where the loss of power does not reach it. The host compares its CRC-32. */
+static void find_transfer(tflnest_protocol *protocol)
+{
+    const tflnest_protocol_model *model = protocol->config->model;
+    for (uint32_t page = 0; model->page_found != NULL && page < model->page_count; page++) {
+        const uint32_t offset = is_resident(model, page) ? 0u : model->page_found(model->context, page);
+        const uint8_t *image = offset > 0u ? model->page_image(model->context, page) : NULL;
+        if (image != NULL && model->page_begin(model->context, page, offset) == TFLNEST_OK) {
+            set_transfer(protocol, page, offset, tflnest_crc32(0, image, offset));
+            return;
+        }
+    }
+}
+
 tflnest_status tflnest_protocol_start(tflnest_protocol *protocol, const tflnest_protocol_config *config)
 {
     exchange answer;
@@ -856,6 +870,7 @@ tflnest_status tflnest_protocol_start(tflnest_protocol *protocol, const tflnest_
     protocol->transfer = config->transfer != NULL ? config->transfer : &protocol->own_transfer;
     if (config->transfer == NULL || !transfer_survived(protocol)) {
         set_transfer(protocol, TFLNEST_PROTOCOL_NO_PAGE, 0, 0);
+        find_transfer(protocol);
     }
     memset(&answer, 0, sizeof answer);
     answer.count = TFLNEST_HELLO_REPLY_BYTES;

@@ -54,6 +54,11 @@ const uint8_t *tflnest_protocol_pager_page_image(void *context, uint32_t page)
     return model->pages[page].image != NULL ? model->pages[page].image : model->pages[page].slot;
 }
 
+uint32_t tflnest_protocol_pager_page_found(void *context, uint32_t page)
+{
+    return tflnest_pager_found(context, page);
+}
+
 tflnest_status tflnest_protocol_pager_set_level(void *context, uint32_t level)
 {
     return tflnest_pager_set_level(context, level);

@@ -93,6 +93,9 @@ typedef struct {
     tflnest_status (*page_out)(void *context, uint32_t page);
     /* Where the image of a page lies, or is being written to; NULL where it has no place. */
     const uint8_t *(*page_image)(void *context, uint32_t page);
+    /* Bytes of a page that is not resident which lie in its place since before the power went: a multiple of 8, at
+     * most its size, right or not. NULL where nothing outlives that. */
+    uint32_t (*page_found)(void *context, uint32_t page);
 
     /* Choose the level of the next runs. Where a page is missing: TFLNEST_ERROR_RESIDENT, and nothing changes. */
     tflnest_status (*set_level)(void *context, uint32_t level);
@@ -170,7 +173,8 @@ typedef struct {
     uint8_t oversized;      /* it is too long: the rest is not kept */
 } tflnest_protocol;
 
-/* Start, and tell a host that listens. A transfer in `config->transfer` goes on if its bytes are still there.
+/* Start, and tell a host that listens. A transfer in `config->transfer` goes on if its bytes are still there; otherwise
+ * that of the first page of which the model finds a part.
  *
  * Returns TFLNEST_ERROR_ARGUMENT where the configuration makes no sense. `config`, and all that it points to,
  * must stay.

@@ -28,7 +28,8 @@ typedef enum {
     TFLNEST_ERROR_IN_USE = -5,   /* a page that is still needed must stay */
     TFLNEST_ERROR_CRC = -6,      /* the bytes of a page are damaged */
     TFLNEST_ERROR_IDENTITY = -7, /* the page belongs to another model */
-    TFLNEST_ERROR_SIZE = -8      /* too many bytes, or too few */
+    TFLNEST_ERROR_SIZE = -8,     /* too many bytes, or too few */
+    TFLNEST_ERROR_FLASH = -9     /* flash that could not be erased or programmed */
 } tflnest_status;
 
 /* Shape of an activation; every dimension is 1 or more. */
