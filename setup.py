@@ -58,6 +58,9 @@ SERIAL = ["pyserial>=3.5", "cobs>=1.2"]
 PLOT = ["matplotlib>=3.7"]
 # Programs that put firmware onto boards; "all" does without them.
 FLASH = ["pyocd>=0.36", "esptool>=5"]
+# Clusters that a search may run on; "all" does without them.
+DASK = ["dask>=2024.1", "distributed>=2024.1"]
+RAY = ["ray>=2.9"]
 TEST = [
     "pytest>=8",
     "pytest-xdist>=3.5",
@@ -118,6 +121,8 @@ setup(
         "serial": SERIAL,
         "plot": PLOT,
         "flash": FLASH,
+        "dask": DASK,
+        "ray": RAY,
         "test": TEST + SERIAL + PLOT,
         "examples": [*KERAS, *PLOT, "scikit-learn>=1.4"],
         "all": KERAS + SERIAL + PLOT,

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from converters.search.budgets import Budgets, Zone
 from converters.search.model_search import Search, search
-from converters.search.searching import SearchResult, Status, search_widths
+from converters.search.searching import Ending, Goal, Method, SearchResult, Status, search_widths
 
-__all__ = ["Budgets", "Search", "SearchResult", "Status", "Zone", "search", "search_widths"]
+__all__ = [
+    "Budgets",
+    "Ending",
+    "Goal",
+    "Method",
+    "Search",
+    "SearchResult",
+    "Status",
+    "Zone",
+    "search",
+    "search_widths",
+]

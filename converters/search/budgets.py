@@ -35,7 +35,7 @@ class Budgets:
 
     Attributes:
         max_drop: Largest loss of accuracy against the full-bit model, in points (percent).
-        max_bytes: Largest size of the searched weights.
+        max_bytes: Largest size of all filters.
         max_bit_operations: Largest number of bit operations; None for no limit.
         drop_buffer: How many points beyond `max_drop` still count as near.
         cost_buffer: Costs up to this share of the full-bit ones count as near.
@@ -67,6 +67,13 @@ class Budgets:
             self.max_bit_operations is None or spent.bit_operations <= self.max_bit_operations
         )
 
+    def excess(self, spent: Costs) -> float:
+        """By how much an attempt exceeds its budgets of cost, as shares of them."""
+        over = max(0.0, spent.bytes / self.max_bytes - 1)
+        if self.max_bit_operations is not None:
+            over += max(0.0, spent.bit_operations / self.max_bit_operations - 1)
+        return over
+
     def near(self, spent: Costs, full: Costs) -> bool:
         """Whether an attempt comes near the budgets of cost."""
         return spent.bytes <= max(self.max_bytes, self.cost_buffer * full.bytes) and (
@@ -95,7 +102,7 @@ class Budgets:
         if not self.accurate(drop):
             broken.append(f"accuracy drops by {drop:.2f} points, {self.max_drop:g} are allowed")
         if spent.bytes > self.max_bytes:
-            broken.append(f"the weights take {spent.bytes:,} bytes, {self.max_bytes:,} are allowed")
+            broken.append(f"the filters take {spent.bytes:,} bytes, {self.max_bytes:,} are allowed")
         if self.max_bit_operations is not None and spent.bit_operations > self.max_bit_operations:
             broken.append(
                 f"an inference takes {spent.bit_operations:,} bit operations, "

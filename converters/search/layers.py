@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from converters.planning import PlannedFilter
 from tflnest.graph import Operator, Subgraph
-from tflnest.nesting import MASTER_BITS, Nesting
+from tflnest.nesting import Nesting
 
 #: Bins of the histograms, over the range of the weights.
 BINS = 2048
@@ -31,6 +31,8 @@ class Layer:
         sigma: Standard deviation of the weights.
         divergence: By width, the Kullback-Leibler divergence of the quantized weights' histogram from that of the
             weights, divided by that of the narrowest width: 0 to about 1.
+        loss: By width, what the model's outputs lose on calibration samples with this layer alone at that width
+            (`converters.sensitivity`); None where that was not measured.
     """
 
     name: str
@@ -38,6 +40,20 @@ class Layer:
     macs: int
     sigma: float
     divergence: Mapping[int, float]
+    loss: Mapping[int, float] | None = None
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What the filters cost that are not searched.
+
+    Attributes:
+        bytes: In the file.
+        macs: Multiply-accumulates of an inference.
+    """
+
+    bytes: int = 0
+    macs: int = 0
 
 
 def describe_layers(
@@ -45,6 +61,7 @@ def describe_layers(
     planned: Sequence[PlannedFilter],
     widths: Sequence[int],
     float_weights: Mapping[str, NDArray[np.float64]] | None = None,
+    losses: Mapping[str, Mapping[int, float]] | None = None,
 ) -> list[Layer]:
     """Describe the filters of a model that may nest.
 
@@ -53,11 +70,10 @@ def describe_layers(
         planned: All its filters.
         widths: Bit-widths of the search, increasing.
         float_weights: Float weights in steps of the int8 ones, by name; the int8 ones stand in.
+        losses: Loss of the model by name of the filter and width, where it was measured.
     """
     layers = []
-    for plan in planned:
-        if plan.nesting is None or plan.subgraph != subgraph.index:
-            continue
+    for plan in searched(subgraph, planned):
         assert plan.tensor.data is not None and plan.tensor.quantization is not None
         steps = (float_weights or {}).get(plan.tensor.name, plan.tensor.data.astype(np.float64))
         scale = _scale_of(plan)
@@ -68,9 +84,27 @@ def describe_layers(
                 macs=sum(_macs(subgraph, subgraph.operators[index], plan) for index in plan.operators),
                 sigma=float((steps * scale).std()),
                 divergence=_divergences(steps, scale, plan.tensor.data, widths),
+                loss=None if losses is None else losses[plan.tensor.name],
             )
         )
     return layers
+
+
+def searched(subgraph: Subgraph, planned: Sequence[PlannedFilter]) -> list[PlannedFilter]:
+    """The filters of the main subgraph that may nest."""
+    return [plan for plan in planned if plan.nesting is not None and plan.subgraph == subgraph.index]
+
+
+def describe_rest(subgraph: Subgraph, planned: Sequence[PlannedFilter]) -> Rest:
+    """What the other filters cost; those of other subgraphs count as bytes alone."""
+    others = [plan for plan in planned if plan not in searched(subgraph, planned)]
+    own = [plan for plan in others if plan.subgraph == subgraph.index]
+    return Rest(
+        bytes=sum(plan.tensor.bytes for plan in others),
+        macs=sum(
+            _macs(subgraph, subgraph.operators[index], plan) for plan in own for index in plan.operators
+        ),
+    )
 
 
 def _scale_of(plan: PlannedFilter) -> NDArray[np.float64]:
@@ -121,8 +155,3 @@ def mean_bits(layers: Sequence[Layer], widths: Sequence[int]) -> float:
     """Bits per weight of an assignment."""
     total = sum(layer.weights for layer in layers)
     return sum(layer.weights * width for layer, width in zip(layers, widths, strict=True)) / max(total, 1)
-
-
-def int8_bytes(layers: Sequence[Layer]) -> int:
-    """Bytes of the layers at 8 bits."""
-    return sum(layer.weights for layer in layers) * MASTER_BITS // 8

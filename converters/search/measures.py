@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from converters.recipe import Keep, Recipe, Rule
 from converters.search.trials import Widths
 from tflnest.dataset import Dataset
 from tflnest.evaluation import evaluate
-from tflnest.files import read_file
+from tflnest.files import write_file
 from tflnest.model import Model
 from tflnest.nesting import MASTER_BITS
 
@@ -24,24 +26,35 @@ from tflnest.nesting import MASTER_BITS
 CALIBRATION_SAMPLES = 256
 
 
-def recipe_for(names: Sequence[str], widths: Sequence[int]) -> Recipe:
-    """The recipe that gives each filter a width at the lowest level, and all of them 8 bits at the full-bit level.
+def recipe_for(names: Sequence[str], widths: Sequence[int], single: bool = False) -> Recipe:
+    """The recipe that gives each filter a width at the lowest level.
 
     Filters that are not named stay flat. The lowest level is named by the mean of the widths.
 
     Args:
         names: Names of the filters.
         widths: Their widths; 8 stays flat.
+        single: Whether this is the only level; otherwise a full-bit level of 8 bits stands above it.
     """
     nominal = min(max(round(sum(widths) / max(len(widths), 1)), 1), MASTER_BITS - 1)
+    above = () if single else (MASTER_BITS,)
     rules = [
         Rule(scope=f"^{re.escape(name)}$", flat=True)
         if width == MASTER_BITS
-        else Rule(scope=f"^{re.escape(name)}$", levels=(width, MASTER_BITS))
+        else Rule(scope=f"^{re.escape(name)}$", levels=(width, *above))
         for name, width in zip(names, widths, strict=True)
     ]
-    base = Recipe(levels=(nominal, MASTER_BITS), rules=(*rules, Rule(flat=True)))
+    base = Recipe(levels=(nominal, *above), rules=(*rules, Rule(flat=True)))
     return base.with_options(keep=Keep.BASE)
+
+
+@contextmanager
+def _written(content: bytes) -> Iterator[Path]:
+    """A `.tflite` on this machine's disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "source.tflite"
+        write_file(path, content)
+        yield path
 
 
 def top1(model: Model, data: Dataset) -> float:
@@ -69,17 +82,19 @@ class RoundedAccuracy:
     """Accuracy after joint rounding, without training.
 
     Attributes:
-        source: Float or int8 `.tflite`.
+        source: Content of a float or int8 `.tflite`: attempts may run on other machines.
         names: Names of the searched filters.
         calibration: Samples that rounding looks at.
         validation: Labelled samples that are measured; others than those.
+        single: Whether the model has the searched widths alone, without a full-bit level.
         seed: For what is drawn at random.
     """
 
-    source: Path
+    source: bytes
     names: tuple[str, ...]
     calibration: Dataset
     validation: Dataset
+    single: bool = False
     seed: int = 0
 
     def __call__(self, widths: Widths) -> float:
@@ -88,16 +103,17 @@ class RoundedAccuracy:
 
     def build(self, widths: Widths) -> Model:
         """The nested model of an assignment."""
-        recipe = recipe_for(self.names, widths)
-        result = convert(self.source, recipe=recipe, calibration=self.calibration, seed=self.seed)
+        recipe = recipe_for(self.names, widths, self.single)
+        with _written(self.source) as path:
+            result = convert(path, recipe=recipe, calibration=self.calibration, seed=self.seed)
         return result.int8 if all(width == MASTER_BITS for width in widths) else result.model
 
     def key(self) -> str:
         """See `Measure`."""
-        options = json.dumps(["rounded", self.names, self.seed]).encode()
+        options = json.dumps(["rounded", self.names, self.single, self.seed]).encode()
         return _digest(
             options,
-            read_file(self.source),
+            self.source,
             _data_digest(self.calibration),
             _data_digest(self.validation),
         )
@@ -108,23 +124,25 @@ class TrainedAccuracy:
     """Accuracy after a short nested training.
 
     Attributes:
-        source: Float `.tflite`.
+        source: Content of a float `.tflite`.
         names: Names of the searched filters.
         calibration: Labelled samples: all are trained on, the first ones give the scales of the activations.
         validation: Labelled samples that are measured; others than those.
         epochs: Passes over the training samples.
         rate: Learning rate of Adam, which falls to zero along a cosine.
         batch: Samples per step.
+        single: Whether the model has the searched widths alone, without a full-bit level.
         seed: For the order of the samples.
     """
 
-    source: Path
+    source: bytes
     names: tuple[str, ...]
     calibration: Dataset
     validation: Dataset
     epochs: int
     rate: float = 5e-4
     batch: int = 64
+    single: bool = False
     seed: int = 0
 
     def __call__(self, widths: Widths) -> float:
@@ -135,11 +153,12 @@ class TrainedAccuracy:
         """The nested model of an assignment."""
         from converters.training import nest_for_training
 
-        network = nest_for_training(
-            self.source,
-            recipe_for(self.names, widths),
-            calibration=self.calibration.limited(CALIBRATION_SAMPLES),
-        )
+        with _written(self.source) as path:
+            network = nest_for_training(
+                path,
+                recipe_for(self.names, widths, self.single),
+                calibration=self.calibration.limited(CALIBRATION_SAMPLES),
+            )
         import keras
 
         keras.utils.set_random_seed(self.seed)
@@ -152,10 +171,12 @@ class TrainedAccuracy:
 
     def key(self) -> str:
         """See `Measure`."""
-        options = json.dumps(["trained", self.names, self.epochs, self.rate, self.batch, self.seed]).encode()
+        options = json.dumps(
+            ["trained", self.names, self.epochs, self.rate, self.batch, self.single, self.seed]
+        ).encode()
         return _digest(
             options,
-            read_file(self.source),
+            self.source,
             _data_digest(self.calibration),
             _data_digest(self.validation),
         )

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from converters.conversion import float_steps
 from converters.folding import fix_batch
-from converters.planning import plan_nesting
+from converters.nest import nest
+from converters.parameters import source_parameters
+from converters.planning import PlannedFilter, plan_nesting, round_filters
 from converters.quantization import quantize
-from converters.recipe import Recipe, load_recipe
-from converters.search.budgets import Budgets
-from converters.search.layers import Layer, describe_layers, int8_bytes, mean_bits
+from converters.recipe import Keep, Recipe, load_recipe
+from converters.search.budgets import BUFFERS, Budgets
+from converters.search.costs import CostModel, Costs, Cycles, OperatorCycles
+from converters.search.layers import describe_layers, describe_rest, mean_bits, searched
 from converters.search.measures import RoundedAccuracy, TrainedAccuracy, recipe_for
-from converters.search.searching import CHOICES, MAX_STEPS, SearchResult, search_widths
+from converters.search.searching import (
+    CHOICES,
+    MAX_STEPS,
+    Goal,
+    Method,
+    SearchResult,
+    check_choices,
+    search_widths,
+)
 from converters.search.trials import Trials
+from converters.sensitivity import measure_sensitivities
 from converters.sources import Source, load_source
 from tflnest.dataset import Dataset, load_dataset
-from tflnest.errors import FormatError, UsageError
+from tflnest.errors import FormatError, UnsupportedError, UsageError
 from tflnest.model import Model
+from tflnest.nesting import MASTER_BITS
 from tflnest.progress import Progress, silent
 
 
@@ -31,21 +44,36 @@ class Search:
     Attributes:
         result: Widths, budgets, trajectory.
         recipe: Makes the model with `convert`.
-        model: The model of the best assignment, nested: the searched widths, and 8 bits above them.
+        model: The model of the best assignment: the searched widths at its lowest level.
+        full: Costs of the int8 model.
     """
 
     result: SearchResult
     recipe: Recipe
     model: Model
+    full: Costs
 
     @property
     def mean_bits(self) -> float:
         """Bits per searched weight at the lowest level."""
         return mean_bits(self.result.layers, self.result.best.widths)
 
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of the base page: the filters at the searched widths, biases, and every other constant."""
+        directory = self.model.directory
+        return len(self.model.to_bytes()) if directory is None else directory.pages[0].size
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**self.result.to_dict(), "mean_bits": self.mean_bits, "recipe": self.recipe.to_toml()}
+        return {
+            **self.result.to_dict(),
+            "int8": self.full.to_dict(),
+            "mean_bits": self.mean_bits,
+            "base_page_bytes": self.page_bytes,
+            "file_bytes": len(self.model.to_bytes()),
+            "recipe": self.recipe.to_toml(),
+        }
 
 
 def search(
@@ -55,13 +83,19 @@ def search(
     *,
     max_drop: float = 1.0,
     max_bytes: int | str = "75%",
-    max_bit_operations: int | None = None,
-    buffer: float | None = None,
+    max_bit_operations: int | str | None = None,
+    buffer: float = BUFFERS["balanced"],
     epochs: int = 0,
     recipe: str | Path | Recipe | None = "uniform",
+    widths: Sequence[int] = CHOICES,
+    single: bool = False,
+    methods: Sequence[Method | str] = tuple(Method),
+    goal: Goal | str = Goal.ACCURACY,
     max_steps: int = MAX_STEPS,
+    operator_cycles: OperatorCycles | None = None,
     jobs: int = 1,
     backend: str = "loky",
+    cluster: str | None = None,
     journal: str | Path | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -73,14 +107,22 @@ def search(
         calibration: Samples for rounding; labelled ones where `epochs` asks for training.
         validation: Labelled samples that decide, others than those.
         max_drop: Points of accuracy that may be lost against the int8 model.
-        max_bytes: Bytes of the searched filters, or a share of their int8 bytes ("40%").
-        max_bit_operations: Multiply-accumulates times weight bits times 8; None for no limit.
-        buffer: Share of the int8 costs up to which an attempt counts as near; None for 0.75.
+        max_bytes: Bytes of the filters, or a share of their int8 bytes ("40%").
+        max_bit_operations: Multiply-accumulates times weight bits times 8, or a share of those of int8; None for no
+            limit.
+        buffer: Share of the int8 costs up to which an attempt counts as near.
         epochs: Length of the training of each attempt; 0 rounds without training.
         recipe: Says which filters may nest; those that stay flat are not searched.
+        widths: Bit-widths to choose from, increasing to 8.
+        single: Whether the model gets the searched widths alone; otherwise it also has a full-bit level of 8 bits.
+        methods: What proposes assignments: "sigma" and "divergence" are the paper's; see `Method`.
+        goal: What is best among attempts that meet all budgets: "accuracy", "bytes", or the "first" one.
         max_steps: Steps of the second phase.
+        operator_cycles: Estimates the cycles of a model's operators on a board, for the report; None leaves them
+            out.
         jobs: Attempts that are measured at a time; -1 for one per core.
         backend: "loky" (processes), "threading", "dask" or "ray".
+        cluster: Address of the Dask or Ray cluster; None for the one that this process or the environment names.
         journal: File that keeps the attempts, so that the search can go on after it was stopped.
         seed: For everything that is drawn at random.
         progress: Told of every attempt.
@@ -89,10 +131,12 @@ def search(
         BudgetError: No assignment can meet the budgets of cost.
         UsageError: An argument makes no sense, or training is asked of an int8 source.
         FormatError: Model or data are not sound, or the validation data has no labels.
+        UnsupportedError: The source has something that can't be converted or measured.
     """
     tune = load_dataset(calibration) if isinstance(calibration, str | Path) else calibration
     check = load_dataset(validation) if isinstance(validation, str | Path) else validation
     _check_labels(check, tune, epochs)
+    check_choices(widths)
     loaded = load_source(source)
     if epochs and not loaded.is_float:
         raise UsageError(
@@ -100,25 +144,30 @@ def search(
             "search without training (--ptq), or start from the float model",
         )
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    layers = _layers(loaded, tune, chosen)
-    limit = _bytes(max_bytes, int8_bytes(layers))
-    budgets = Budgets(max_drop, limit, max_bit_operations)
-    if buffer is not None:
-        budgets = Budgets(max_drop, limit, max_bit_operations, cost_buffer=buffer)
-    names = tuple(layer.name for layer in layers)
-    with tempfile.TemporaryDirectory() as folder:
-        # Attempts run in processes of their own: they read TFLite, which takes no TensorFlow.
-        path = Path(folder) / "source.tflite"
-        loaded.model.save(path)
-        measure: RoundedAccuracy | TrainedAccuracy
-        if epochs:
-            measure = TrainedAccuracy(path, names, tune, check, epochs, seed=seed)
-        else:
-            measure = RoundedAccuracy(path, names, tune, check, seed)
-        trials = Trials(measure, jobs=jobs, backend=backend, journal=journal, progress=progress)
-        result = search_widths(layers, budgets, trials, max_steps=max_steps)
-        model = measure.build(result.best.widths)
-    return Search(result, recipe_for(names, result.best.widths), model)
+    measured = Method.SENSITIVITY in methods
+    model = _cost_model(loaded, tune, chosen, widths, measured, operator_cycles, progress)
+    budgets = Budgets(
+        max_drop,
+        _amount(max_bytes, model.full.bytes, "bytes"),
+        None
+        if max_bit_operations is None
+        else _amount(max_bit_operations, model.full.bit_operations, "bit operations"),
+        cost_buffer=buffer,
+    )
+    names = tuple(layer.name for layer in model.layers)
+    # Attempts run in processes of their own, or on other machines: they read TFLite, which takes no TensorFlow.
+    content = loaded.model.to_bytes()
+    measure: RoundedAccuracy | TrainedAccuracy
+    if epochs:
+        measure = TrainedAccuracy(content, names, tune, check, epochs, single=single, seed=seed)
+    else:
+        measure = RoundedAccuracy(content, names, tune, check, single, seed)
+    trials = Trials(measure, jobs=jobs, backend=backend, cluster=cluster, journal=journal, progress=progress)
+    result = search_widths(
+        model, budgets, trials, choices=widths, methods=methods, goal=goal, max_steps=max_steps
+    )
+    best = result.best.widths
+    return Search(result, recipe_for(names, best, single), measure.build(best), model.full)
 
 
 def _check_labels(validation: Dataset, calibration: Dataset, epochs: int) -> None:
@@ -132,17 +181,74 @@ def _check_labels(validation: Dataset, calibration: Dataset, epochs: int) -> Non
             raise FormatError(f"{data.name}: all {len(labels):,} samples have the class {int(labels[0])}")
 
 
-def _layers(source: Source, data: Dataset, recipe: Recipe) -> list[Layer]:
+def _cost_model(
+    source: Source,
+    data: Dataset,
+    recipe: Recipe,
+    widths: Sequence[int],
+    measured: bool,
+    operator_cycles: OperatorCycles | None,
+    progress: Progress,
+) -> CostModel:
+    """What is searched, and what it costs."""
     model = fix_batch(source.model)
     weights = None
     if source.is_float:
-        quantized = quantize(model, data)
+        quantized = quantize(model, data, progress=progress)
         model, weights = quantized.model, float_steps(quantized)
-    return describe_layers(model.graph.main, plan_nesting(model.graph, recipe), CHOICES, weights)
+    main = model.graph.main
+    planned = plan_nesting(model.graph, recipe)
+    losses = _losses(model, searched(main, planned), data, widths, progress) if measured else None
+    layers = tuple(describe_layers(main, planned, widths, weights, losses))
+    costs = CostModel(layers, describe_rest(main, planned))
+    if operator_cycles is None or not layers:
+        return costs
+    return replace(costs, cycles=_cycles(model, searched(main, planned), widths, operator_cycles))
 
 
-def _bytes(budget: int | str, full: int) -> int:
-    """A budget in bytes; "40%" is a share of the int8 bytes.
+def _losses(
+    model: Model,
+    planned: Sequence[PlannedFilter],
+    data: Dataset,
+    widths: Sequence[int],
+    progress: Progress,
+) -> dict[str, Mapping[int, float]]:
+    """Loss of the model with one filter alone at each width, by its name."""
+    inputs = model.graph.main.input_tensors()
+    if len(inputs) != 1:
+        raise UnsupportedError(f"the model has {len(inputs)} inputs, calibration data feeds exactly one")
+    # One width above those that count tells what any change at all costs.
+    asked = sorted({*widths[:-1], MASTER_BITS - 1})
+    found = measure_sensitivities(model.graph.main, planned, [data.inputs_for(inputs[0])], asked, progress)
+    return {item.plan.tensor.name: item.losses for item in found}
+
+
+def _cycles(
+    model: Model, planned: Sequence[PlannedFilter], widths: Sequence[int], operator_cycles: OperatorCycles
+) -> Cycles:
+    """Cycles of every filter's operators at every width, from models that have it throughout."""
+    names = [plan.tensor.name for plan in planned]
+    by_width = {}
+    for width in widths:
+        nested = model
+        if width < MASTER_BITS:
+            recipe = recipe_for(names, (width,) * len(names), single=True).with_options(keep=Keep.FULL_BIT)
+            filters = round_filters(plan_nesting(model.graph, recipe), 0)
+            nested = nest(model, filters, source_parameters(model.graph, filters), recipe)
+        by_width[width] = operator_cycles(nested)
+    own = {index for plan in planned for index in plan.operators}
+    others = sum(cycles for index, cycles in enumerate(by_width[widths[-1]]) if index not in own)
+    return Cycles(
+        tuple(
+            {width: sum(cycles[index] for index in plan.operators) for width, cycles in by_width.items()}
+            for plan in planned
+        ),
+        others,
+    )
+
+
+def _amount(budget: int | str, full: int, unit: str) -> int:
+    """A budget as a number; "40%" is a share of what int8 takes.
 
     Raises:
         UsageError: It is neither.
@@ -152,7 +258,7 @@ def _bytes(budget: int | str, full: int) -> int:
         if text.endswith("%"):
             return int(full * float(text[:-1]) / 100)
         return int(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(
-            f"the budget {text!r} is no number of bytes", "write bytes, or a share of the int8 model: 40%"
+            f"the budget {text!r} is no number of {unit}", f"write {unit}, or a share of those of int8: 40%"
         ) from None

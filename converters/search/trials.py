@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from converters.search.backends import check_backend, running
 from tflnest.errors import FormatError, UsageError
 from tflnest.files import read_file, write_file
 from tflnest.progress import Progress, silent
 from tflnest.version import JSON_SCHEMA_VERSION
-
-#: Where jobs run.
-BACKENDS = ("loky", "threading", "dask", "ray")
 
 Widths = tuple[int, ...]
 
@@ -55,6 +53,7 @@ class Trials:
         measure: How.
         jobs: How many at a time; -1 for one per core.
         backend: One of `BACKENDS`. Dask and Ray use the cluster that is there.
+        cluster: Its address; see `backends.running`.
         journal: File that keeps the attempts; None keeps them in memory.
         progress: Told of every attempt.
 
@@ -69,19 +68,24 @@ class Trials:
         *,
         jobs: int = 1,
         backend: str = "loky",
+        cluster: str | None = None,
         journal: str | Path | None = None,
         progress: Progress = silent,
     ) -> None:
-        if backend not in BACKENDS:
-            raise UsageError(f"there is no backend {backend!r}", f"backends: {', '.join(BACKENDS)}")
+        check_backend(backend, cluster)
+        if jobs == 0 or jobs < -1:
+            raise UsageError(
+                f"{jobs} attempts at a time make no sense", "give 1 or more, or -1 for one per core"
+            )
         self._measure = measure
         self._jobs = jobs
-        self._backend = backend
+        self._backend, self._cluster = backend, cluster
         self._journal = Path(journal) if journal is not None else None
         self._progress = progress
+        self._key = "" if self._journal is None else measure.key()
         self._known: dict[Widths, float] = {}
         if self._journal is not None and self._journal.exists():
-            self._known = _read_journal(self._journal, measure.key())
+            self._known = _read_journal(self._journal, self._key)
 
     def __call__(self, assignments: Sequence[Widths]) -> list[Attempt]:
         """Measure assignments, those that are not known yet side by side."""
@@ -94,11 +98,12 @@ class Trials:
         import joblib
 
         total = len(self._known) + len(missing)
-        with joblib.parallel_config(backend=self._backend, n_jobs=min(self._jobs, len(missing))):
-            pool = joblib.Parallel(return_as="generator")
-            results = pool(joblib.delayed(self._measure)(widths) for widths in missing)
-            for widths, accuracy in zip(missing, results, strict=True):
-                self._known[widths] = float(accuracy)
+        self._progress("searching", len(self._known), total)
+        jobs = self._jobs if self._jobs < 0 else min(self._jobs, len(missing))
+        with running(self._backend, jobs, self._measure, self._cluster):
+            pool = joblib.Parallel(return_as="generator_unordered", batch_size=1)
+            for attempt in pool(joblib.delayed(_attempt)(self._measure, widths) for widths in missing):
+                self._known[attempt.widths] = attempt.accuracy
                 self._store()
                 self._progress("searching", len(self._known), total)
 
@@ -107,12 +112,16 @@ class Trials:
             return
         document = {
             "schema_version": JSON_SCHEMA_VERSION,
-            "search": self._measure.key(),
+            "search": self._key,
             "attempts": [
                 {"widths": list(widths), "accuracy": accuracy} for widths, accuracy in self._known.items()
             ],
         }
         write_file(self._journal, (json.dumps(document, indent=1) + "\n").encode(), force=True)
+
+
+def _attempt(measure: Measure, widths: Widths) -> Attempt:
+    return Attempt(widths, float(measure(widths)))
 
 
 def _read_journal(path: Path, key: str) -> dict[Widths, float]:

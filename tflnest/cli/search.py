@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from converters.search.backends import BACKENDS
 from converters.search.budgets import BUFFERS
-from converters.search.trials import BACKENDS
+from converters.search.searching import Goal, Method
+from converters.search.trajectory_plot import write_trajectory_plot
 from tflnest.cli import ui
 from tflnest.errors import BudgetError, UsageError
 from tflnest.files import check_writable, write_file
+from tflnest.schema import require_extra
 
 if TYPE_CHECKING:
     from converters.search import Search
+    from converters.search.costs import OperatorCycles
 
 
 @click.command("search", short_help="Find a width for every filter under budgets.")
@@ -44,6 +48,9 @@ if TYPE_CHECKING:
     "--model", "model_path", type=click.Path(), metavar="FILE", help="Also write the model that was found."
 )
 @click.option(
+    "--plot", type=click.Path(), metavar="PNG", help="Draw every attempt by its bytes and accuracy."
+)
+@click.option(
     "--max-drop",
     type=click.FloatRange(min=0),
     default=1.0,
@@ -56,14 +63,13 @@ if TYPE_CHECKING:
     default="75%",
     show_default=True,
     metavar="N|N%",
-    help="Bytes of the searched filters, or a share of their int8 bytes.",
+    help="Bytes of the filters, or a share of their int8 bytes.",
 )
 @click.option(
     "--max-bops",
     "max_bit_operations",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Bit operations of an inference: multiply-accumulates times weight bits times 8.",
+    metavar="N|N%",
+    help="Bit operations of an inference (multiply-accumulates times weight bits times 8), or a share of int8's.",
 )
 @click.option(
     "--qat-epochs",
@@ -74,11 +80,39 @@ if TYPE_CHECKING:
 )
 @click.option("--ptq", is_flag=True, help="Round every attempt jointly, without training. [default]")
 @click.option(
+    "--widths",
+    type=ui.LEVELS,
+    default="2,4,6,8",
+    show_default=True,
+    metavar="B,B,...",
+    help="Bit-widths to choose from.",
+)
+@click.option(
+    "--single",
+    is_flag=True,
+    help="A model of the found widths alone: its file is small, and there is no full-bit level to page in.",
+)
+@click.option(
+    "--goal",
+    type=click.Choice([str(goal) for goal in Goal]),
+    default="accuracy",
+    show_default=True,
+    help="What is best within the budgets: the most accurate, the smallest, or the first that is found.",
+)
+@click.option(
+    "--method",
+    "methods",
+    type=click.Choice([str(method) for method in Method]),
+    multiple=True,
+    default=[str(method) for method in Method],
+    help="What proposes assignments; may be repeated. sigma and divergence are the paper's. [default: all]",
+)
+@click.option(
     "--preset",
     type=click.Choice(list(BUFFERS)),
     default="balanced",
     show_default=True,
-    help="How near to the budgets an attempt must come before it is refined.",
+    help="How near to the budgets an attempt counts as near.",
 )
 @click.option(
     "--max-steps",
@@ -96,6 +130,7 @@ if TYPE_CHECKING:
     metavar="FILE|PRESET",
     help="Which filters may nest; the others are not searched.",
 )
+@click.option("--board", type=ui.BOARD, metavar="NAME|FILE", help="Also estimate the cycles on this board.")
 @click.option(
     "--jobs",
     type=int,
@@ -109,7 +144,12 @@ if TYPE_CHECKING:
     type=click.Choice(BACKENDS),
     default="loky",
     show_default=True,
-    help="Where attempts run; dask and ray use the cluster that is there.",
+    help="Where attempts run: loky is processes here; dask and ray use a cluster that is there.",
+)
+@click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Dask scheduler or Ray cluster. [default: DASK_SCHEDULER_ADDRESS, RAY_ADDRESS]",
 )
 @click.option(
     "--journal",
@@ -125,15 +165,17 @@ if TYPE_CHECKING:
     metavar="N",
     help="For all that is drawn at random.",
 )
-@click.option("-f", "--force", is_flag=True, help="Overwrite the recipe and the model.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite the recipe, the model and the picture.")
 @ui.output_options
 def command(
     source: str,
     output: str | None,
     model_path: str | None,
+    plot: str | None,
     epochs: int | None,
     ptq: bool,
     preset: str,
+    board: str | None,
     force: bool,
     output_format: str,
     quiet: bool,
@@ -143,13 +185,16 @@ def command(
     """Find the width of every filter of SOURCE within budgets of accuracy and bytes.
 
     Groups the filters by the spread of their weights (sigma), then moves bits where the quantized weights diverge,
-    until the budgets hold. Every attempt is built and measured. Writes a recipe; exits with 5 where no attempt met
-    all budgets, and says what stood in the way: the recipe is then that of the nearest attempt.
+    until the budgets hold; uniform widths and measured losses propose assignments too. Every attempt is built and
+    measured. Writes a recipe; exits with 5 where no attempt met all budgets, and says what stood in the way: the
+    recipe is then that of the most accurate attempt within the bytes.
 
     \b
     Examples:
       tflnest search int8.tflite --data a.npz --validation b.npz --max-bytes 40%
+      tflnest search int8.tflite --data a.npz --validation b.npz --plot search.png --journal search.json
       tflnest search model.keras --data a.npz --validation b.npz --qat-epochs 2
+      tflnest search int8.tflite --data a.npz --validation b.npz --backend dask --cluster tcp://host:8786
     """
     from converters.search import search
 
@@ -157,29 +202,72 @@ def command(
         raise UsageError("--ptq and --qat-epochs are both given", "attempts are rounded or trained")
     screen = ui.screen(output_format, quiet, no_progress)
     target = output or f"{source.rstrip('/')}.recipe.toml"
-    check_writable(target, force)
-    if model_path is not None:
-        check_writable(model_path, force)
+    for path in (target, model_path, plot):
+        if path is not None:
+            check_writable(path, force)
+    if plot is not None:
+        require_extra("matplotlib", "plot", "to draw the trajectory of a search")
     with screen.progress() as progress:
-        result = search(source, epochs=epochs or 0, buffer=BUFFERS[preset], progress=progress, **options)
+        result = search(
+            source,
+            epochs=epochs or 0,
+            buffer=BUFFERS[preset],
+            operator_cycles=None if board is None else _cycles_on(board),
+            progress=progress,
+            **options,
+        )
     write_file(target, result.recipe.to_toml().encode(), force)
     if model_path is not None:
         result.model.save(model_path, force)
+    if plot is not None:
+        write_trajectory_plot(result.result, plot, force)
     screen.json(result.to_dict())
     _show(screen, result)
-    screen.line(f"wrote {target}" + (f" and {model_path}" if model_path is not None else ""))
+    screen.line(f"wrote {', '.join(filter(None, (target, model_path, plot)))}")
     if result.result.missed:
         raise BudgetError(
             f"the budgets were not met: {'; '.join(result.result.missed)}",
-            "raise that budget, or let attempts be trained (--qat-epochs); the recipe is the nearest attempt's",
+            f"{_way_out(result)}; the recipe is that of the most accurate attempt within the bytes",
         )
     return None
 
 
+def _cycles_on(board: str) -> OperatorCycles:
+    """What estimates the cycles of a model's operators on a board."""
+    from firmware_sim.board import Board
+    from firmware_sim.estimate import graph_costs
+
+    costs = Board.load(board).cycles
+    return lambda model: [item.cycles for item in graph_costs(model.graph, costs)]
+
+
+def _way_out(result: Search) -> str:
+    """What would have met the budgets."""
+    cheapest = result.result.cheapest
+    if cheapest is None or len(cheapest.widths) == 0:
+        return "raise the budgets"
+    return (
+        f"the smallest attempt that was accurate enough takes {cheapest.costs.bytes:,} bytes and "
+        f"{cheapest.costs.bit_operations:,} bit operations: raise a budget, or train attempts (--qat-epochs)"
+    )
+
+
 def _show(screen: ui.Screen, result: Search) -> None:
     found = result.result
+    with_cycles = result.full.cycles is not None
     screen.table(
-        ["phase", "accuracy", "drop", "bytes", "bit operations", "zone", "bits of the filters"],
+        [
+            "proposed by",
+            "accuracy",
+            "drop",
+            "bytes",
+            "bit operations",
+            "energy*",
+            "latency*",
+            *(["cycles**"] if with_cycles else []),
+            "zone",
+            "bits of the filters",
+        ],
         [
             (
                 step.phase,
@@ -187,12 +275,18 @@ def _show(screen: ui.Screen, result: Search) -> None:
                 f"{step.drop:.2f}",
                 f"{step.costs.bytes:,}",
                 f"{step.costs.bit_operations:,}",
+                f"{step.costs.energy:.3f}",
+                f"{step.costs.latency:.2f}",
+                *([f"{step.costs.cycles:,.0f}"] if step.costs.cycles is not None else []),
                 str(step.zone),
                 " ".join(map(str, step.widths)),
             )
             for step in found.trajectory
         ],
     )
+    screen.line("* of a shift-add unit against an INT8 multiplier, fitted to published figures")
+    if with_cycles:
+        screen.line("** of an inference on the board, estimated")
     screen.line()
     screen.table(
         ["filter", "bits", "weights", "sigma"],
@@ -202,7 +296,13 @@ def _show(screen: ui.Screen, result: Search) -> None:
         ],
     )
     screen.line()
+    share = found.best.costs.bytes / max(result.full.bytes, 1)
     screen.line(
         f"{found.status}: {found.best.accuracy:.2f} %, {found.best.drop:.2f} points below int8, "
-        f"{found.best.costs.bytes:,} bytes, {result.mean_bits:.2f} bits per weight"
+        f"{found.best.costs.bytes:,} bytes ({100 * share:.1f} % of int8), {result.mean_bits:.2f} bits per weight"
+    )
+    screen.line(f"{len(found.trajectory):,} attempts; the search ended because {found.ending}")
+    screen.line(
+        f"base page {ui.size(result.page_bytes)}, file {ui.size(len(result.model.to_bytes()))}: with biases and "
+        "all else that the model needs"
     )

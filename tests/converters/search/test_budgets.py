@@ -40,7 +40,7 @@ def test_bit_operations_count_where_they_are_limited() -> None:
 def test_what_is_missed_is_said_with_numbers() -> None:
     assert Budgets(1.0, 400, 50).missed(2.5, spent(500, 60)) == [
         "accuracy drops by 2.50 points, 1 are allowed",
-        "the weights take 500 bytes, 400 are allowed",
+        "the filters take 500 bytes, 400 are allowed",
         "an inference takes 60 bit operations, 50 are allowed",
     ]
 

@@ -29,9 +29,9 @@ def test_equal_values_and_a_single_one_are_no_problem() -> None:
     assert cluster([0.0], 4, 0.1).shape == (1,)
 
 
-@given(st.lists(st.floats(0, 10), min_size=1, max_size=30), st.integers(1, 6), st.floats(0, 2))
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=30), st.integers(1, 6), st.floats(0, 2))
 def test_without_a_penalty_groups_follow_the_order_of_the_values(
-    values: list[float], groups: int, penalty: float
+    values: list[int], groups: int, penalty: float
 ) -> None:
     result = cluster(values, groups, penalty)
     assert result.min() >= 0 and result.max() < groups

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from converters.search.budgets import Budgets
-from converters.search.costs import costs
+from converters.search.budgets import Budgets, Zone
+from converters.search.costs import CostModel
 from converters.search.layers import Layer
-from converters.search.searching import CHOICES, Status, search_widths
+from converters.search.searching import CHOICES, PAPER, Ending, Goal, Method, Status, search_widths
 from converters.search.trials import Trials
 from tflnest.errors import BudgetError, FormatError, UsageError
 
@@ -20,17 +20,27 @@ HARM = (20.0, 8.0, 3.0, 1.0, 0.5, 6.0)
 WEIGHTS = (100, 400, 2000, 8000, 16000, 500)
 
 
-def layers() -> list[Layer]:
-    return [
-        Layer(
-            f"layer_{number}",
-            weights,
-            weights * 10,
-            0.02 * harm,
-            {width: math.exp(-0.9 * (width - 2)) * harm / 20 if width < 8 else 0.0 for width in CHOICES},
+def falling(harm: float) -> dict[int, float]:
+    return {width: math.exp(-0.9 * (width - 2)) * harm / 20 if width < 8 else 0.0 for width in CHOICES}
+
+
+def model(losses: bool = True) -> CostModel:
+    return CostModel(
+        tuple(
+            Layer(
+                f"layer_{number}",
+                weights,
+                weights * 10,
+                0.02 * harm,
+                falling(harm),
+                falling(harm) if losses else None,
+            )
+            for number, (harm, weights) in enumerate(zip(HARM, WEIGHTS, strict=True))
         )
-        for number, (harm, weights) in enumerate(zip(HARM, WEIGHTS, strict=True))
-    ]
+    )
+
+
+FULL = model().full.bytes
 
 
 @dataclass
@@ -52,37 +62,34 @@ class Formula:
 
 
 def test_the_budgets_are_met_where_they_can_be() -> None:
-    full = costs(layers(), (8,) * 6).bytes
-    result = search_widths(layers(), Budgets(2.0, int(0.4 * full)), Trials(Formula()))
+    result = search_widths(model(), Budgets(2.0, int(0.4 * FULL)), Trials(Formula()))
     assert result.status is Status.MET and not result.missed
-    assert result.best.drop <= 2.0 and result.best.costs.bytes <= 0.4 * full
-    assert set(result.widths) == {layer.name for layer in layers()}
+    assert result.best.drop <= 2.0 and result.best.costs.bytes <= 0.4 * FULL
+    assert set(result.widths) == {layer.name for layer in model().layers}
     assert result.trajectory[0].phase == "full-bit"
 
 
 @pytest.mark.parametrize("share", [0.3, 0.4, 0.55])
 def test_it_is_never_worse_than_uniform_widths_of_the_same_size(share: float) -> None:
-    full = costs(layers(), (8,) * 6).bytes
-    result = search_widths(layers(), Budgets(0.0, int(share * full)), Trials(Formula()))
+    result = search_widths(model(), Budgets(0.0, int(share * FULL)), Trials(Formula()))
     fitting = [width for width in CHOICES if width / 8 <= share]
     assert result.best.accuracy >= max(Formula()((width,) * 6) for width in fitting)
 
 
 def test_budgets_that_contradict_each_other_give_the_nearest_and_the_reason() -> None:
-    full = costs(layers(), (8,) * 6).bytes
-    result = search_widths(layers(), Budgets(0.01, int(0.26 * full)), Trials(Formula()))
+    result = search_widths(model(), Budgets(0.01, int(0.26 * FULL)), Trials(Formula()))
     assert result.status is Status.NOT_MET
     assert any("accuracy drops by" in item or "bytes" in item for item in result.missed)
 
 
 def test_a_budget_below_the_lowest_width_is_refused() -> None:
     with pytest.raises(BudgetError, match="2 bits everywhere take"):
-        search_widths(layers(), Budgets(1.0, 10), Trials(Formula()))
+        search_widths(model(), Budgets(1.0, 10), Trials(Formula()))
 
 
 def test_nothing_to_search_is_refused() -> None:
     with pytest.raises(UsageError, match="none nests"):
-        search_widths([], Budgets(1.0, 10), Trials(Formula()))
+        search_widths(CostModel(()), Budgets(1.0, 10), Trials(Formula()))
 
 
 def test_a_stopped_search_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -96,10 +103,10 @@ def test_a_stopped_search_goes_on_where_it_was(tmp_path: Path) -> None:
             return super().__call__(widths)
 
     with pytest.raises(KeyboardInterrupt):
-        search_widths(layers(), budgets, Trials(Stopping(), journal=journal))
+        search_widths(model(), budgets, Trials(Stopping(), journal=journal))
     again, fresh = Formula(), Formula()
-    resumed = search_widths(layers(), budgets, Trials(again, journal=journal))
-    assert resumed == search_widths(layers(), budgets, Trials(fresh))
+    resumed = search_widths(model(), budgets, Trials(again, journal=journal))
+    assert resumed == search_widths(model(), budgets, Trials(fresh))
     assert again.calls == fresh.calls - 6
 
 
@@ -117,6 +124,71 @@ def test_a_corrupt_journal_is_refused(tmp_path: Path) -> None:
         Trials(Formula(), journal=journal)
 
 
+@pytest.mark.parametrize("methods", [("sigma",), ("divergence",), PAPER, ("uniform",), ("sensitivity",)])
+def test_methods_work_alone_and_only_they_propose(methods) -> None:
+    result = search_widths(
+        model("sensitivity" in methods), Budgets(2.0, int(0.5 * FULL)), Trials(Formula()), methods=methods
+    )
+    assert {step.phase for step in result.trajectory} <= {"full-bit", *methods}
+    assert len(result.trajectory) > 1
+
+
+def test_with_the_paper_s_phases_alone_bits_are_moved_until_the_budgets_hold() -> None:
+    result = search_widths(
+        model(losses=False), Budgets(3.0, int(0.5 * FULL)), Trials(Formula()), methods=PAPER, goal="first"
+    )
+    assert result.status is Status.MET and result.ending in (Ending.FOUND, Ending.EXHAUSTED)
+    assert [step.zone for step in result.trajectory].count(Zone.TARGET) >= 1
+
+
+def test_the_goal_decides_among_attempts_that_meet_the_budgets() -> None:
+    found = {
+        goal: search_widths(model(), Budgets(3.0, int(0.6 * FULL)), Trials(Formula()), goal=goal).best
+        for goal in Goal
+    }
+    assert all(step.zone is Zone.TARGET for step in found.values())
+    assert found[Goal.ACCURACY].drop < found[Goal.BYTES].drop
+    assert found[Goal.BYTES].costs.bytes < found[Goal.ACCURACY].costs.bytes
+
+
+def test_without_a_feasible_attempt_the_bytes_are_kept_and_the_way_out_is_known() -> None:
+    result = search_widths(model(), Budgets(0.05, int(0.3 * FULL)), Trials(Formula()))
+    assert result.status is Status.NOT_MET and len(result.missed) == 1
+    assert "accuracy drops by" in result.missed[0]
+    assert result.best.costs.bytes <= 0.3 * FULL
+    small = [step for step in result.trajectory if step.costs.bytes <= 0.3 * FULL]
+    assert result.best.accuracy == max(step.accuracy for step in small)
+    assert result.cheapest is not None and result.cheapest.drop <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ()}, "no method is chosen"),
+        ({"methods": ("luck",)}, "no method 'luck'"),
+        ({"goal": "fame"}, "no goal 'fame'"),
+        ({"choices": (2, 4)}, "2,4 do not increase to 8"),
+        ({"choices": (4, 2, 8)}, "4,2,8 do not increase"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        search_widths(model(), Budgets(1.0, 20000), Trials(Formula()), **options)
+
+
+def test_measured_losses_are_needed_where_they_shall_propose() -> None:
+    with pytest.raises(UsageError, match="needs measured losses"):
+        search_widths(
+            model(losses=False), Budgets(1.0, 20000), Trials(Formula()), methods=[Method.SENSITIVITY]
+        )
+
+
+@pytest.mark.parametrize("jobs", [0, -2])
+def test_a_senseless_number_of_jobs_is_refused(jobs) -> None:
+    with pytest.raises(UsageError, match="attempts at a time make no sense"):
+        Trials(Formula(), jobs=jobs)
+
+
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(UsageError, match="no backend 'spark'"):
         Trials(Formula(), backend="spark")
@@ -124,6 +196,6 @@ def test_an_unknown_backend_is_refused() -> None:
 
 def test_attempts_run_side_by_side_and_give_the_same() -> None:
     budgets = Budgets(2.0, 20000)
-    alone = search_widths(layers(), budgets, Trials(Formula()))
-    together = search_widths(layers(), budgets, Trials(Formula(), jobs=2, backend="threading"))
+    alone = search_widths(model(), budgets, Trials(Formula()))
+    together = search_widths(model(), budgets, Trials(Formula(), jobs=2, backend="threading"))
     assert alone == together

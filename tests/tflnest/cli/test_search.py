@@ -32,13 +32,17 @@ def command(files, labelled, folder, *more):
 def test_the_recipe_makes_the_model_that_was_found(files, labelled, call, tmp_path):
     done = call(
         *command(files, labelled, tmp_path, "--max-drop", 60, "--max-bytes", "60%", "--format=json"),
-        "--model", tmp_path / "found.tflite",
+        "--model", tmp_path / "found.tflite", "--plot", tmp_path / "found.png", "--board", "nrf52840",
     )  # fmt: skip
     assert done.code == 0, done.err
+    assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
     document = done.json
     assert document["status"] == "met" and document["missed"] == []
     assert document["best"]["bytes"] <= 0.6 * sum(layer["weights"] for layer in document["layers"])
     assert document["trajectory"][0]["phase"] == "full-bit" and document["trajectory"][0]["drop"] == 0
+    assert {step["phase"] for step in document["trajectory"]} >= {"uniform", "sigma"}
+    assert document["best"]["cycles_estimated"] > 0 and document["best"]["energy_fitted"] < 1.09
+    assert document["base_page_bytes"] < document["file_bytes"]
     assert tomllib.loads((tmp_path / "found.toml").read_text())["rules"]
     again = call(
         "convert", files.int8, "--recipe", tmp_path / "found.toml", "--calibration", files.data,
@@ -67,11 +71,31 @@ def test_a_budget_that_nothing_meets_ends_with_5_at_once(files, labelled, call, 
     assert not (tmp_path / "found.toml").exists()
 
 
+def test_a_model_of_the_found_widths_alone_is_small(files, labelled, call, tmp_path):
+    done = call(
+        *command(files, labelled, tmp_path, "--max-drop", 100, "--max-bytes", "40%", "--goal", "bytes"),
+        "--single", "--method", "uniform", "--method", "divergence", "--widths", "1,2,4,8",
+        "--model", tmp_path / "found.tflite", "--format=json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert {step["phase"] for step in done.json["trajectory"]} <= {"full-bit", "uniform", "divergence"}
+    found = Model.load(tmp_path / "found.tflite")
+    assert len(found.directory.levels) == 1 and "loss" in done.json["layers"][0]
+    saved = sum(layer["weights"] for layer in done.json["layers"]) - done.json["best"]["bytes"]
+    assert files.int8.stat().st_size - (tmp_path / "found.tflite").stat().st_size > saved / 2
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (("--max-bytes", "0"), "more than 0 was expected"),
         (("--max-bytes", "much"), "the budget 'much' is no number of bytes"),
+        (("--max-bytes", "-40%"), "more than 0 was expected"),
+        (("--max-bops", "0%"), "budget of bit operations is 0"),
+        (("--max-bops", "few"), "no number of bit operations"),
+        (("--widths", "2,4"), "do not increase to 8"),
+        (("--cluster", "tcp://nowhere:1"), "the backend loky runs here"),
+        (("--jobs", "0"), "attempts at a time make no sense"),
         (("--ptq", "--qat-epochs", "1"), "--ptq and --qat-epochs are both given"),
         (("--qat-epochs", "1"), "has no labels|training starts from float weights"),
     ],
@@ -88,6 +112,13 @@ def test_validation_data_needs_labels_of_several_classes(files, call, tmp_path):
     for name, message in (("bare", "has no labels"), ("one", "all 4 samples have the class 3")):
         done = call(*command(files, tmp_path / f"{name}.npz", tmp_path))
         assert done.code == 1 and message in done.err
+
+
+def test_the_report_names_the_fitted_and_the_way_out(files, labelled, call, tmp_path):
+    done = call(*command(files, labelled, tmp_path, "--max-drop", 0, "--max-bytes", "30%"))
+    assert done.code == 5
+    assert "fitted to published figures" in done.out and "the search ended because" in done.out
+    assert "the smallest attempt that was accurate enough takes" in done.err
 
 
 def test_nothing_is_searched_where_the_recipe_exists(files, labelled, call, tmp_path, monkeypatch):
