@@ -95,6 +95,7 @@ class Port:
         timer_base: Address of the timer's registers; 0 for SysTick.
         timer_irq: Number of the timer's interrupt; unused for SysTick.
         has_mpu: Whether the memory protection unit enforces the limits, where the memory map does not.
+        flash: Driver of the flash's sectors: "nrf51", "stm32f1", "stm32f4" or "mps2"; "" where there is none.
     """
 
     chip: str
@@ -113,6 +114,7 @@ class Port:
     timer_base: int = 0
     timer_irq: int = 0
     has_mpu: bool = False
+    flash: str = ""
 
 
 @dataclass(frozen=True)

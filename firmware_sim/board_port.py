@@ -20,6 +20,8 @@ CONFIG = "port_config.h"
 LINKER_SCRIPT = "port.ld"
 #: Sources that every board has.
 COMMON = ("port_startup.c", "port_serial.c")
+#: Source of boards with a driver for the flash's sectors.
+FLASH = "port_flash.c"
 HEADERS = ("port.h", "port_driver.h")
 
 #: Vectors 0 to 15 are the core's; SysTick is the last of them.
@@ -103,8 +105,12 @@ def port_of(board: Board) -> Port:
     return board.port
 
 
-def port_files(board: Board) -> dict[str, str]:
+def port_files(board: Board, sectors_bytes: int = 0) -> dict[str, str]:
     """All files of a board's port by name: headers, sources, `port_config.h` and `port.ld`.
+
+    Args:
+        board: The board.
+        sectors_bytes: Bytes at the end of the flash that are kept for pages, whole sectors.
 
     Raises:
         UsageError: The board has no port, or one that is not known, or its memory cannot be protected.
@@ -113,7 +119,7 @@ def port_files(board: Board) -> dict[str, str]:
     names = (*HEADERS, *source_names(port))
     files = {name: read_file(SOURCES / name).decode("ascii") for name in names}
     files[CONFIG] = configuration(board)
-    files[LINKER_SCRIPT] = linker_script(board)
+    files[LINKER_SCRIPT] = linker_script(board, sectors_bytes)
     return files
 
 
@@ -124,13 +130,15 @@ def source_names(port: Port) -> tuple[str, ...]:
         UsageError: There is no such chip or driver.
     """
     names = list(COMMON)
-    for kind in ("chip", "uart", "timer"):
+    for kind in ("chip", "uart", "timer", "flash"):
         wanted = getattr(port, kind)
         known = sorted(path.stem.removeprefix(f"port_{kind}_") for path in SOURCES.glob(f"port_{kind}_*.c"))
+        if kind == "flash" and not wanted:
+            continue
         if wanted not in known:
             raise UsageError(f"there is no port for the {kind} {wanted!r}", f"there are {', '.join(known)}")
         names.append(f"port_{kind}_{wanted}.c")
-    return tuple(names)
+    return (*names, FLASH) if port.flash else tuple(names)
 
 
 def configuration(board: Board) -> str:
@@ -160,6 +168,10 @@ def configuration(board: Board) -> str:
         "PORT_VECTOR_COUNT": f"{max(uart_vector, timer_vector, SYSTICK_VECTOR) + 1}",
         "PORT_RING_BYTES": f"{port.ring_bytes}u",
     }
+    if port.flash:
+        rows["PORT_FLASH_BASE"] = f"0x{board.flash_base:08X}u"
+        rows["PORT_FLASH_BYTES"] = f"{board.flash_bytes}u"
+        rows["PORT_FLASH_SECTOR_BYTES"] = f"{board.flash_sector_bytes}u"
     if port.has_mpu:
         pairs = ", ".join(f"{{0x{base:08X}u, 0x{rasr:08X}u}}" for base, rasr in _mpu_registers(board))
         rows["PORT_MPU_REGIONS"] = pairs
@@ -189,14 +201,26 @@ def label(board: Board) -> str:
     return f"{board.name} {board.sram_bytes} {board.flash_bytes}"
 
 
-def linker_script(board: Board) -> str:
+def sectors_end(board: Board) -> int:
+    """Where the last whole sector of the flash ends, in bytes from its start."""
+    return board.flash_bytes // board.flash_sector_bytes * board.flash_sector_bytes
+
+
+def linker_script(board: Board, sectors_bytes: int = 0) -> str:
     """The text of `port.ld`.
+
+    Args:
+        board: The board.
+        sectors_bytes: Bytes at the end of the flash that are kept for pages, whole sectors.
 
     Raises:
         UsageError: The board has no port.
     """
     port = port_of(board)
     values = {field.name: getattr(port, field.name) for field in fields(port)}
-    values |= {"name": board.name, "flash_bytes": board.flash_bytes, "sram_bytes": board.sram_bytes}
-    values |= {"flash_base": f"0x{board.flash_base:08X}", "sram_base": f"0x{board.sram_base:08X}"}
+    start = sectors_end(board) - sectors_bytes
+    values |= {"name": board.name, "sram_bytes": board.sram_bytes, "sectors_bytes": sectors_bytes}
+    values |= {"code_bytes": start if sectors_bytes else board.flash_bytes}
+    bases = {"flash": board.flash_base, "sram": board.sram_base, "sectors": board.flash_base + start}
+    values |= {f"{what}_base": f"0x{base:08X}" for what, base in bases.items()}
     return Template(read_file(SOURCES / LINKER_SCRIPT).decode("ascii")).substitute(values)

@@ -50,6 +50,15 @@ uint32_t port_stack_peak(void);
 /* Size of main's stack in bytes. */
 uint32_t port_stack_size(void);
 
+/* Flash sectors, on boards whose profile names a driver. Flash is read like memory; PORT_FLASH_SECTOR_BYTES are erased
+ * to ones at once, and PORT_FLASH_UNIT_BYTES programmed, which only clears bits. Most processors stand still
+ * meanwhile: milliseconds to seconds for a sector, microseconds for a unit, which must be aligned; `from` need not be.
+ *
+ * Both read what they did, and return 0 where it is right. */
+#define PORT_FLASH_UNIT_BYTES 8u
+int port_flash_erase(const uint8_t *sector);
+int port_flash_program(const uint8_t *to, const uint8_t *from);
+
 /* The fault before the last reset, or a null pointer. Survives the reset, but not the loss of power; reading
  * clears it: the record stays valid until the next fault, and the next call returns a null pointer. */
 const port_fault *port_last_fault(void);

@@ -7,7 +7,11 @@
 #include "port.h"
 #include "port_config.h"
 
+/* Tests on a computer have these two of their own. */
+#ifndef PORT_REGISTER
 #define PORT_REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
+#define PORT_FLASH_CELL(type, address) (*(volatile type *)(address))
+#endif
 #define PORT_BIT(number) (1u << (number))
 
 /* Everything that runs in a handler lies in one section: instruction counts leave it out, so that interrupts do
@@ -16,6 +20,9 @@
 
 /* A flag of hardware that is not there, or not emulated, must not hang the board. */
 #define PORT_WAIT_LIMIT 100000u
+
+/* The same for erasing a large sector, which may take seconds. */
+#define PORT_FLASH_WAIT_LIMIT 100000000u
 
 /* The serial port stays silent about milliseconds: this many between two interrupts of the clock. */
 #define PORT_TICK_MS 50u
@@ -31,6 +38,10 @@ void port_uart_handler(void);
 /* Provided by the driver of the clock. */
 void port_timer_init(void);
 void port_timer_handler(void);
+
+/* Provided by the driver of the flash: erase a sector, program a unit of which `words` are little-endian. */
+void port_flash_erase_sector(uintptr_t sector);
+void port_flash_program_unit(uintptr_t to, const uint32_t words[2]);
 
 /* Called by the drivers. */
 void port_received(uint8_t byte);
