@@ -15,8 +15,14 @@ INCLUDE = RUNTIME / "include"
 #: C sources and the headers that only they include.
 SOURCE = RUNTIME / "src"
 
+#: C sources and headers that read nested operators: what the plugin and the component below have in common.
+NESTED = RUNTIME / "nested"
+
 #: C sources and headers of the plugin for TensorFlow Lite alone.
 PLUGIN = RUNTIME / "plugin"
+
+#: C and C++ sources and headers of the component for TensorFlow Lite Micro alone.
+TFLM = RUNTIME / "tflm"
 
 _INCLUDE_LINE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
@@ -27,10 +33,30 @@ HOST_SUFFIX = "_x86"
 
 def plugin_files() -> tuple[Path, ...]:
     """The files of the plugin, and those of the runtime that it needs, sorted by name."""
-    own = [path for path in PLUGIN.iterdir() if path.suffix in (".c", ".h")]
+    return _with_needed(PLUGIN)
+
+
+def component_files() -> dict[str, Path]:
+    """The files of the component for TensorFlow Lite Micro, by where they lie in its folder.
+
+    That folder is the only one that must be searched for headers, beside those of TFLM. Sources are C99 (`.c`) and
+    C++17 (`.cc`). What is for other processors compiles to nothing.
+
+    Returns:
+        Path of each file by its name in the folder: "tflnest_tflm.cc", "tflnest/tflnest_conv.h" and so on.
+    """
+    return {
+        (f"tflnest/{path.name}" if path.parent == INCLUDE / "tflnest" else path.name): path
+        for path in _with_needed(TFLM)
+    }
+
+
+def _with_needed(folder: Path) -> tuple[Path, ...]:
+    """The files of a folder, those of `NESTED`, and those of the runtime that they include, sorted by name."""
+    own = [path for base in (folder, NESTED) for path in base.iterdir() if path.suffix in (".c", ".cc", ".h")]
     names = {name for path in own for name in included(path.read_text(encoding="utf-8"))}
-    kernels = needed_files((name for name in names if not (PLUGIN / name).exists()), host=True)
-    return tuple(sorted((*own, *kernels), key=lambda path: path.name))
+    kernels = names - {path.name for path in own} - {name for name in names if name.startswith("tensorflow/")}
+    return tuple(sorted((*own, *needed_files(kernels, host=True)), key=lambda path: path.name))
 
 
 def needed_files(headers: Iterable[str], host: bool = False) -> tuple[Path, ...]:

@@ -28,7 +28,7 @@ from tflnest.nested import (
 from tflnest.nesting import MASTER_BITS, Scheme
 from tflnest.schema import enum_names, enum_value
 
-HEADER_PATH = Path(__file__).parents[1] / "runtime" / "plugin" / "tflnest_format.h"
+HEADER_PATH = Path(__file__).parents[1] / "runtime" / "nested" / "tflnest_format.h"
 
 #: C names of the numbers, all behind `TFLNEST_`.
 _NUMBERS = {

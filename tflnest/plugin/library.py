@@ -7,7 +7,7 @@ import threading
 from functools import cache
 from pathlib import Path
 
-from tflnest.device.sources import INCLUDE, PLUGIN, SOURCE, plugin_files
+from tflnest.device.sources import INCLUDE, NESTED, PLUGIN, SOURCE, plugin_files
 from tflnest.errors import TflnestError, UnsupportedError
 from tflnest.native.compiler import FLAGS, Compiler, Unit, installed_library, shared_library
 
@@ -22,7 +22,7 @@ def unit() -> Unit:
     return Unit(
         sources=tuple(path for path in files if path.suffix == ".c"),
         headers=tuple(path for path in files if path.suffix == ".h"),
-        include=(INCLUDE, SOURCE, PLUGIN),
+        include=(INCLUDE, SOURCE, NESTED, PLUGIN),
     )
 
 

@@ -66,7 +66,7 @@ def test_the_sources_compile_without_a_warning(compiler: str, tmp_path: Path) ->
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
     include = [f"-I{path}" for path in unit().include]
-    own = [path for path in unit().sources if path.parent.name == "plugin"]
+    own = [path for path in unit().sources if path.parent.name in ("nested", "plugin")]
     assert len(own) >= 8
     for path in own:
         command = [

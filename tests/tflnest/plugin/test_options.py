@@ -9,7 +9,7 @@ import pytest
 from flatbuffers import flexbuffers
 
 from tests.models import everything, nested, network, operators_of
-from tflnest.device.sources import INCLUDE, PLUGIN, SOURCE
+from tflnest.device.sources import INCLUDE, NESTED, SOURCE
 from tflnest.errors import FormatError, UsageError
 from tflnest.graph import Operator
 from tflnest.native.compiler import Compiler, Unit, shared_library
@@ -43,8 +43,8 @@ const char *read(const char *code, const void *bytes, uint32_t size, int32_t *va
 @pytest.fixture(scope="module")
 def reader(compiler: Compiler) -> ctypes.CDLL:
     names = ("tflnest_options", "tflnest_flexbuffer")
-    sources = tuple(PLUGIN / f"{name}.c" for name in names)
-    unit = Unit(sources, tuple(sorted(PLUGIN.glob("*.h"))), (INCLUDE, SOURCE, PLUGIN), READ)
+    sources = tuple(NESTED / f"{name}.c" for name in names)
+    unit = Unit(sources, tuple(sorted(NESTED.glob("*.h"))), (INCLUDE, SOURCE, NESTED), READ)
     library = ctypes.CDLL(str(shared_library(unit, compiler, ("-std=c99", "-O1", "-fPIC"))))
     library.read.restype = ctypes.c_char_p
     return library

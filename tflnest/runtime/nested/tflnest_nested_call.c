@@ -217,6 +217,15 @@ const char *tflnest_call_make(tflnest_call *call, const tflnest_options *options
                            : set_requantization(requantization, options->fused_activation_function, from, to);
 }
 
+void tflnest_call_set_tile(tflnest_call *call, int32_t channels)
+{
+    switch (call->stock) {
+    case TFLNEST_STOCK_CONV_2D: call->params.conv.tile_channels = channels; break;
+    case TFLNEST_STOCK_DEPTHWISE_CONV_2D: call->params.depthwise.tile_channels = channels; break;
+    default: call->params.fully_connected.tile_channels = channels; break;
+    }
+}
+
 int tflnest_call_is_sound(const tflnest_call *call, const tflnest_filter *filter)
 {
     switch (call->stock) {

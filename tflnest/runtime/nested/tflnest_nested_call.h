@@ -38,6 +38,9 @@ typedef struct {
 const char *tflnest_call_make(tflnest_call *call, const tflnest_options *options, const tflnest_dimensions *input,
                               tflnest_quantization from, tflnest_quantization to, tflnest_dimensions *output);
 
+/* Let the kernel decode so many output channels at a time; 0 takes no scratch. */
+void tflnest_call_set_tile(tflnest_call *call, int32_t channels);
+
 /* Whether the kernel computes with these parameters and this filter. */
 int tflnest_call_is_sound(const tflnest_call *call, const tflnest_filter *filter);
 

@@ -14,26 +14,26 @@ typedef struct {
     int32_t zero;
 } plane_code;
 
-static plane_code plane_of(const tflnest_options *options, uint32_t level)
+static plane_code plane_of(const tflnest_chain *chain, uint32_t level)
 {
-    const int32_t *levels = options->levels.values;
-    plane_code code = {(uint32_t)levels[level], (uint32_t)(TFLNEST_MASTER_BITS - levels[level]), 0};
+    const uint32_t bits = chain->bits[level];
+    plane_code code = {bits, TFLNEST_MASTER_BITS - bits, 0};
     if (level == 0) {
-        code.zero = 1 << (levels[0] - 1);
+        code.zero = 1 << (bits - 1);
     } else {
-        const int32_t step = levels[level] - levels[level - 1];
-        const int is_signed = options->scheme == TFLNEST_SCHEME_COMPENSATED;
-        code.bits = (uint32_t)(step + is_signed);
+        const uint32_t step = bits - chain->bits[level - 1];
+        const int is_signed = chain->scheme == TFLNEST_SCHEME_COMPENSATED;
+        code.bits = step + (is_signed ? 1 : 0);
         code.zero = is_signed ? 1 << step : 0;
     }
     return code;
 }
 
 /* What all weights of a level have in common beside their bucket. */
-static int32_t middle_of(const tflnest_options *options, uint32_t level)
+static int32_t middle_of(const tflnest_chain *chain, uint32_t level)
 {
-    const int32_t bits = options->levels.values[level];
-    const int is_exact = options->scheme == TFLNEST_SCHEME_COMPENSATED || bits == TFLNEST_MASTER_BITS;
+    const uint32_t bits = chain->bits[level];
+    const int is_exact = chain->scheme == TFLNEST_SCHEME_COMPENSATED || bits == TFLNEST_MASTER_BITS;
     return is_exact ? 0 : 1 << (TFLNEST_MASTER_BITS - 1 - bits);
 }
 
@@ -57,20 +57,6 @@ static uint32_t plane_bytes(uint32_t count, uint32_t bits)
         bits -= field_width(bits);
     }
     return bytes;
-}
-
-/* Append the fields of a plane; returns how many there are then. */
-static uint32_t add_fields(tflnest_nested_filter *filter, uint32_t count, plane_code code, const uint8_t *codes)
-{
-    uint32_t left = code.bits;
-    while (left > 0 && count < TFLNEST_MAX_FIELDS) {
-        const uint32_t width = field_width(left);
-        left -= width;
-        const tflnest_field field = {codes, (uint8_t)width, (uint8_t)(code.shift + left)};
-        filter->fields[count++] = field;
-        codes += field_bytes(filter->weights, width);
-    }
-    return left == 0 ? count : TFLNEST_MAX_FIELDS + 1;
 }
 
 /* Whether sums of some fields and of an offset are bitwise. */
@@ -104,6 +90,54 @@ static int scales_are_sound(const tflnest_constant *multipliers, const tflnest_c
     return is_sound(multipliers, TFLNEST_TYPE_INT32, 4 * count) && is_sound(shifts, TFLNEST_TYPE_INT8, count);
 }
 
+tflnest_chain tflnest_chain_of(const tflnest_options *options)
+{
+    tflnest_chain chain = {{0}, (uint8_t)options->levels.count, (uint8_t)options->scheme};
+    for (uint32_t i = 0; i < options->levels.count; i++) {
+        chain.bits[i] = (uint8_t)options->levels.values[i];
+    }
+    return chain;
+}
+
+uint32_t tflnest_chain_plane_bytes(const tflnest_chain *chain, uint32_t level, uint32_t weights)
+{
+    return plane_bytes(weights, plane_of(chain, level).bits);
+}
+
+uint32_t tflnest_chain_add_fields(const tflnest_chain *chain, uint32_t level, uint32_t weights, const uint8_t *codes,
+                                  tflnest_field *fields, uint32_t count)
+{
+    const plane_code code = plane_of(chain, level);
+    uint32_t left = code.bits;
+    while (left > 0 && count < TFLNEST_MAX_FIELDS) {
+        const uint32_t width = field_width(left);
+        left -= width;
+        const tflnest_field field = {codes, (uint8_t)width, (uint8_t)(code.shift + left)};
+        fields[count++] = field;
+        codes += field_bytes(weights, width);
+    }
+    return left == 0 ? count : TFLNEST_MAX_FIELDS + 1;
+}
+
+int32_t tflnest_chain_offset(const tflnest_chain *chain, uint32_t level)
+{
+    int32_t zeros = 0;
+    for (uint32_t i = 0; i <= level; i++) {
+        const plane_code code = plane_of(chain, i);
+        zeros += code.zero * (1 << code.shift);
+    }
+    return middle_of(chain, level) - zeros;
+}
+
+void tflnest_filter_set_fields(tflnest_filter *filter, const tflnest_field *fields, uint32_t count, int32_t offset)
+{
+    filter->values = NULL;
+    filter->fields = fields;
+    filter->field_count = (uint8_t)count;
+    filter->offset = (uint8_t)((uint32_t)offset & 0xFFu);
+    filter->disjoint = (uint8_t)is_disjoint(fields, count, filter->offset);
+}
+
 uint32_t tflnest_nested_inputs(const tflnest_options *options)
 {
     return 1 + 2 * options->levels.count + 2 * options->sets;
@@ -114,16 +148,15 @@ const char *tflnest_nested_filter_bind(tflnest_nested_filter *filter, const tfln
 {
     const tflnest_constant *biases = constants, *scales = biases + options->levels.count;
     const tflnest_constant *planes = scales + 2 * options->sets;
+    const tflnest_chain chain = tflnest_chain_of(options);
     uint32_t fields = 0;
-    int32_t zeros = 0;
     memset(filter, 0, sizeof *filter);
     filter->count = options->levels.count;
     filter->weights = options->weights;
     for (uint32_t i = 0; i < filter->count; i++) {
         const tflnest_constant *multipliers = scales + 2 * options->requantization.values[i];
         const tflnest_constant *shifts = multipliers + 1;
-        const plane_code code = plane_of(options, i);
-        const uint32_t bytes = plane_bytes(filter->weights, code.bits);
+        const uint32_t bytes = tflnest_chain_plane_bytes(&chain, i, filter->weights);
         if (!is_sound(&planes[i], TFLNEST_TYPE_UINT8, bytes)) {
             return "one of its planes has another type or size than its options ask for";
         }
@@ -136,19 +169,15 @@ const char *tflnest_nested_filter_bind(tflnest_nested_filter *filter, const tfln
         if (planes[i].data == NULL || biases[i].data == NULL || multipliers->data == NULL || shifts->data == NULL) {
             return NULL; /* this level is not there, and no higher one */
         }
-        fields = add_fields(filter, fields, code, planes[i].data);
+        fields = tflnest_chain_add_fields(&chain, i, filter->weights, planes[i].data, filter->fields, fields);
         if (fields > TFLNEST_MAX_FIELDS) {
             return "its planes have too many fields";
         }
-        zeros += code.zero * (1 << code.shift);
         filter->planes[i].codes = planes[i].data;
         filter->planes[i].bytes = bytes;
-        filter->offsets[i] = middle_of(options, i) - zeros;
+        filter->offsets[i] = tflnest_chain_offset(&chain, i);
         tflnest_filter *level = &filter->levels[i];
-        level->fields = filter->fields;
-        level->field_count = (uint8_t)fields;
-        level->offset = (uint8_t)((uint32_t)filter->offsets[i] & 0xFFu);
-        level->disjoint = (uint8_t)is_disjoint(filter->fields, fields, level->offset);
+        tflnest_filter_set_fields(level, filter->fields, fields, filter->offsets[i]);
         level->per_channel = multipliers->bytes > 4;
         level->bias = biases[i].data;
         level->multipliers = multipliers->data;

@@ -7,6 +7,13 @@
 
 #define TFLNEST_MAX_FIELDS 8u
 
+/* The own levels of an operator: how its weights are cut into planes. */
+typedef struct {
+    uint8_t bits[TFLNEST_MAX_LEVELS]; /* increasing, 1 to 8 */
+    uint8_t count;                    /* of levels, and of planes */
+    uint8_t scheme;                   /* TFLNEST_SCHEME_... */
+} tflnest_chain;
+
 /* A constant input of an operator. */
 typedef struct {
     uint32_t type;    /* TFLNEST_TYPE_... */
@@ -30,6 +37,28 @@ typedef struct {
     uint32_t available;                  /* of them, all that they need is there */
     uint32_t weights;
 } tflnest_nested_filter;
+
+/* The chain of sound options. */
+tflnest_chain tflnest_chain_of(const tflnest_options *options);
+
+/* Bytes of a plane of so many weights. */
+uint32_t tflnest_chain_plane_bytes(const tflnest_chain *chain, uint32_t level, uint32_t weights);
+
+/* Append the fields of a plane to `count` that are there.
+ *
+ * fields TFLNEST_MAX_FIELDS of them.
+ * codes  The plane of `level`.
+ *
+ * Returns how many there are then; more than TFLNEST_MAX_FIELDS where there is no room.
+ */
+uint32_t tflnest_chain_add_fields(const tflnest_chain *chain, uint32_t level, uint32_t weights, const uint8_t *codes,
+                                  tflnest_field *fields, uint32_t count);
+
+/* What all weights of a level have in common beside their fields. */
+int32_t tflnest_chain_offset(const tflnest_chain *chain, uint32_t level);
+
+/* Let a filter have the weights of some fields and an offset. */
+void tflnest_filter_set_fields(tflnest_filter *filter, const tflnest_field *fields, uint32_t count, int32_t offset);
 
 /* Number of inputs of a nested operator, its activation included. */
 uint32_t tflnest_nested_inputs(const tflnest_options *options);

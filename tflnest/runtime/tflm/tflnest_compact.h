@@ -1,0 +1,63 @@
+/* What a nested operator keeps in the arena: everything else is in the file, or in the tensors of TFLM. */
+#ifndef TFLNEST_COMPACT_H
+#define TFLNEST_COMPACT_H
+
+#include "tflnest_nested_call.h"
+#include "tflnest_nested_filter.h"
+
+/* Most scratch buffers of an interpreter. */
+#define TFLNEST_COMPACT_MAX_SCRATCH 16382
+
+/* Of the index in `scratch`. */
+#define TFLNEST_COMPACT_INDEX_MASK 0x3FFF
+
+/* Of every operator. */
+typedef struct {
+    int8_t input_zero_point;
+    int8_t output_zero_point;
+    int8_t activation_min;
+    int8_t activation_max;
+    uint8_t levels;   /* bit b - 1: an own level of b bits */
+    uint8_t running;  /* position of the own level in bits 0 to 2, its set in 3 to 5, the scheme in bit 6 */
+    uint16_t scratch; /* index plus 1, or 0 for none, in bits 0 to 13; the logarithm of the tile in 14 and 15 */
+} tflnest_compact;
+
+/* Of those that slide a window. */
+typedef struct {
+    uint16_t filter_height, filter_width;
+    uint16_t stride_height, stride_width;
+    uint16_t dilation_height, dilation_width;
+    uint16_t padding_height, padding_width;
+    uint32_t groups;
+} tflnest_compact_window;
+
+/* Tiles of output channels, fastest first; 0 takes no scratch. */
+#define TFLNEST_COMPACT_TILES {16, 8, 4, 0}
+
+/* Keep what a call is, with a tile of TFLNEST_COMPACT_TILES, without scratch; 0 where its numbers are too large.
+ *
+ * window Filled, where the call has one.
+ */
+int tflnest_compact_pack(tflnest_compact *compact, tflnest_compact_window *window, const tflnest_call *call);
+
+/* The call again, for the shapes that it was made for. */
+void tflnest_compact_unpack(const tflnest_compact *compact, const tflnest_compact_window *window, uint32_t stock,
+                            const tflnest_dimensions *input, const tflnest_dimensions *output, tflnest_call *call);
+
+/* Choose the own level that runs. */
+void tflnest_compact_run(tflnest_compact *compact, uint32_t position, uint32_t set);
+
+/* Keep the chain, and run its lowest level. */
+void tflnest_compact_set_chain(tflnest_compact *compact, const tflnest_chain *chain);
+
+/* The chain again. */
+tflnest_chain tflnest_compact_chain(const tflnest_compact *compact);
+
+/* Positions of the own level that runs and of its set. */
+uint32_t tflnest_compact_position(const tflnest_compact *compact);
+uint32_t tflnest_compact_set(const tflnest_compact *compact);
+
+/* Weights of the filter of a call. */
+uint32_t tflnest_compact_weights(const tflnest_call *call);
+
+#endif
