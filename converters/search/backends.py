@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -62,6 +62,21 @@ def running(name: str, jobs: int, shared: Any, cluster: str | None = None) -> It
     options = {"scatter": [shared]} if name == "dask" else {}
     with connected, joblib.parallel_config(backend=name, n_jobs=jobs, **options):
         yield
+
+
+def results(name: str, calls: Sequence[Any]) -> Iterator[Any]:
+    """Results of joblib's delayed calls, each as soon as it is there, inside `running`.
+
+    Ray's joblib backend hands over whole lists: there they come in groups of as many as run at a time.
+    """
+    import joblib
+
+    if name != "ray":
+        yield from joblib.Parallel(return_as="generator_unordered", batch_size=1)(calls)
+        return
+    group = joblib.effective_n_jobs()
+    for first in range(0, len(calls), group):
+        yield from joblib.Parallel(batch_size=1)(calls[first : first + group])
 
 
 @contextmanager

@@ -77,6 +77,7 @@ class Ending(StrEnum):
     """Why a search ended."""
 
     FOUND = "the budgets are met"
+    LOSSLESS = "the budgets are met and nothing is lost"
     EXHAUSTED = "nothing is left to try"
     NO_PROGRESS = "the last steps did not improve"
     STEPS = "the steps are used up"
@@ -301,9 +302,11 @@ class _Search:
     def _merit(self, step: Step) -> tuple[float, float, float]:
         """Smaller is better: first by how much budgets are exceeded, relative to them, then by the goal."""
         over = self._budgets.excess(step.costs) + POINT * max(0.0, step.drop - self._budgets.max_drop)
+        # Less than nothing can't be lost: what lies below is chance.
+        lost = max(step.drop, 0.0)
         if over > 0 or self._goal is Goal.ACCURACY:
-            return over, step.drop, step.costs.bytes
-        return over, step.costs.bytes, step.drop
+            return over, lost, step.costs.bytes
+        return over, step.costs.bytes, lost
 
     def _small(self, widths: Widths) -> bool:
         return self._budgets.small(self._model(widths))
@@ -332,8 +335,10 @@ class _Search:
         current = best = start
         failures = 0
         for _ in range(max_steps):
-            if self._goal is Goal.FIRST and best.zone is Zone.TARGET:
+            if best.zone is Zone.TARGET and self._goal is Goal.FIRST:
                 return Ending.FOUND
+            if best.zone is Zone.TARGET and self._goal is Goal.ACCURACY and best.drop <= 0:
+                return Ending.LOSSLESS
             proposals = self._proposals(current)
             if not proposals and current is not best:
                 current, proposals = best, self._proposals(best)

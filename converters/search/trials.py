@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from converters.search.backends import check_backend, running
+from converters.search.backends import check_backend, results, running
 from tflnest.errors import FormatError, UsageError
 from tflnest.files import read_file, write_file
 from tflnest.progress import Progress, silent
@@ -101,8 +101,8 @@ class Trials:
         self._progress("searching", len(self._known), total)
         jobs = self._jobs if self._jobs < 0 else min(self._jobs, len(missing))
         with running(self._backend, jobs, self._measure, self._cluster):
-            pool = joblib.Parallel(return_as="generator_unordered", batch_size=1)
-            for attempt in pool(joblib.delayed(_attempt)(self._measure, widths) for widths in missing):
+            calls = [joblib.delayed(_attempt)(self._measure, widths) for widths in missing]
+            for attempt in results(self._backend, calls):
                 self._known[attempt.widths] = attempt.accuracy
                 self._store()
                 self._progress("searching", len(self._known), total)

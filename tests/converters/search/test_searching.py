@@ -141,6 +141,16 @@ def test_with_the_paper_s_phases_alone_bits_are_moved_until_the_budgets_hold() -
     assert [step.zone for step in result.trajectory].count(Zone.TARGET) >= 1
 
 
+def test_the_search_ends_where_nothing_is_lost() -> None:
+    class Constant(Formula):
+        def __call__(self, widths: tuple[int, ...]) -> float:
+            return 90.0
+
+    result = search_widths(model(), Budgets(1.0, int(0.8 * FULL)), Trials(Constant()))
+    assert result.status is Status.MET and result.ending is Ending.LOSSLESS
+    assert result.best.costs.bytes == min(step.costs.bytes for step in result.trajectory)
+
+
 def test_the_goal_decides_among_attempts_that_meet_the_budgets() -> None:
     found = {
         goal: search_widths(model(), Budgets(3.0, int(0.6 * FULL)), Trials(Formula()), goal=goal).best

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
+import time
 import tomllib
 
 import numpy as np
@@ -31,7 +35,7 @@ def command(files, labelled, folder, *more):
 
 def test_the_recipe_makes_the_model_that_was_found(files, labelled, call, tmp_path):
     done = call(
-        *command(files, labelled, tmp_path, "--max-drop", 60, "--max-bytes", "60%", "--format=json"),
+        *command(files, labelled, tmp_path, "--max-drop", 60, "--max-bytes", "60%", "--format=json", "--max-steps", 1),
         "--model", tmp_path / "found.tflite", "--plot", tmp_path / "found.png", "--board", "nrf52840",
     )  # fmt: skip
     assert done.code == 0, done.err
@@ -58,7 +62,7 @@ def test_the_recipe_makes_the_model_that_was_found(files, labelled, call, tmp_pa
 
 
 def test_budgets_that_are_not_met_end_with_5_and_the_nearest_recipe(files, labelled, call, tmp_path):
-    done = call(*command(files, labelled, tmp_path, "--max-drop", 0, "--max-bytes", "26%"))
+    done = call(*command(files, labelled, tmp_path, "--max-drop", 0, "--max-bytes", "26%", "--max-steps", 1))
     assert done.code == 5
     assert "the budgets were not met: " in done.err and "are allowed" in done.err
     assert (tmp_path / "found.toml").exists()
@@ -114,8 +118,42 @@ def test_validation_data_needs_labels_of_several_classes(files, call, tmp_path):
         assert done.code == 1 and message in done.err
 
 
+def test_a_search_that_was_killed_goes_on(files, labelled, call, tmp_path):
+    journal = tmp_path / "journal.json"
+    arguments = command(
+        files,
+        labelled,
+        tmp_path,
+        "--max-bytes",
+        "50%",
+        "--max-drop",
+        90,
+        "--method",
+        "uniform",
+        "--method",
+        "sigma",
+    )
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "tflnest", *map(str, (*arguments, "--journal", journal))],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not journal.exists() and time.monotonic() < deadline and killed.poll() is None:
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    before = json.loads(journal.read_text())["attempts"]
+    resumed = call(*arguments, "--journal", journal, "--force", "--format=json")
+    assert resumed.code == 0, resumed.err
+    after = json.loads(journal.read_text())["attempts"]
+    assert after[: len(before)] == before and len(after) == len(resumed.json["trajectory"])
+    fresh = call(*arguments, "--force", "--format=json")
+    assert fresh.json["trajectory"] == resumed.json["trajectory"]
+
+
 def test_the_report_names_the_fitted_and_the_way_out(files, labelled, call, tmp_path):
-    done = call(*command(files, labelled, tmp_path, "--max-drop", 0, "--max-bytes", "30%"))
+    done = call(*command(files, labelled, tmp_path, "--max-drop", 0, "--max-bytes", "30%", "--max-steps", 0))
     assert done.code == 5
     assert "fitted to published figures" in done.out and "the search ended because" in done.out
     assert "the smallest attempt that was accurate enough takes" in done.err
