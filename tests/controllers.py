@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -70,6 +70,16 @@ def controlled(model: Model | None = None, choices: Sequence[Choice] = CHOICES, 
 
 def narrow_levels(model: Model, bits: Sequence[int]) -> Model:
     """The model with operators that read their activations at these bits, one for each own level."""
+    return _rewritten(model, {item.operator.index: bits for _, item in nested_operators(model.graph)})
+
+
+def with_activation_bits(model: Model, bits: Mapping[int, int]) -> Model:
+    """The model with operators that read their activations at these bits at all levels, by index."""
+    levels = {item.operator.index: len(item.nesting.levels) for _, item in nested_operators(model.graph)}
+    return _rewritten(model, {index: [width] * levels[index] for index, width in bits.items()})
+
+
+def _rewritten(model: Model, bits: Mapping[int, Sequence[int]]) -> Model:
     result = model.copy()
     for subgraph, item in nested_operators(model.graph):
         options = encode_options(
@@ -80,7 +90,7 @@ def narrow_levels(model: Model, bits: Sequence[int]) -> Model:
             item.model_levels,
             item.filter_shape,
             [0] * len(item.nesting.levels),
-            bits,
+            bits[item.operator.index],
         )
         tree = result.tree.subgraphs[subgraph.index].operators[item.operator.index]
         tree.customOptions = np.frombuffer(options, np.uint8)

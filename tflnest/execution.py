@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tflnest.errors import FormatError, UnsupportedError
 from tflnest.graph import Operator, Subgraph, Tensor
 from tflnest.kernels.registry import Kernel
+from tflnest.widths import Chosen
 
 #: Bytes of all activations together; they keep their values between invokes.
 MAX_ACTIVATION_BYTES = 1 << 30
@@ -121,27 +122,35 @@ class Program:
                 values[tensor.index] = np.full(tensor.shape, start, tensor.dtype)
         return [*values, None]
 
-    def execute(self, values: Values, kept: bool = True) -> None:
+    def execute(self, values: Values, kept: bool = True) -> Chosen | None:
         """Run all operators on the shapes in the file.
 
         Args:
             values: As from `initial_values`, with the inputs set; filled.
             kept: Whether every tensor keeps its value; otherwise only the outputs surely do.
+
+        Returns:
+            The widths that a controller chose; None where there is none.
         """
         for step, kernel in zip(self.steps, self._kernels, strict=True):
             self._evaluate(step, kernel, values, step.shapes)
+        return None
 
-    def execute_batch(self, values: Values, samples: int) -> None:
+    def execute_batch(self, values: Values, samples: int) -> Chosen | None:
         """Run all operators on many samples at once; only the outputs keep their values.
 
         Args:
             values: As from `initial_values`, with inputs of `samples` samples; changed.
             samples: Leading dimension of the inputs.
+
+        Returns:
+            The widths that a controller chose; None where there is none.
         """
         for step, kernel in zip(self.steps, self._kernels, strict=True):
             self._evaluate(step, kernel, values, [(samples, *shape[1:]) for shape in step.shapes])
             for index in step.finished:
                 values[index] = None
+        return None
 
     def _evaluate(
         self, step: Step, kernel: Kernel, values: Values, shapes: Sequence[tuple[int, ...]]

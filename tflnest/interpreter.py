@@ -9,25 +9,31 @@ import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tflnest.controller_entry import Controller
+from tflnest.dynamic import Assembly, DynamicProgram, assemble
 from tflnest.errors import UsageError
-from tflnest.execution import Program, Values
+from tflnest.execution import PrepareOperator, Program, Values
 from tflnest.fixedpoint import Rounding
 from tflnest.graph import DTYPES, Operator, Signature, Subgraph, Tensor
 from tflnest.kernels import Kernel, Node, prepare
-from tflnest.kernels.registry import Arrays
+from tflnest.kernels.registry import narrowing_kernel
 from tflnest.model import Model
-from tflnest.narrowing import narrowed
-from tflnest.native.engine import NativeEngine
+from tflnest.native.engine import Narrowing, NativeEngine
+from tflnest.native.kernels import NativeKernel
 from tflnest.native.program import NativeProgram
+from tflnest.native.standalone import standalone_kernel
 from tflnest.nested import NestedOperator, is_nested, parse
-from tflnest.pages import FilePages, PagedConstants, PageSource
+from tflnest.pages import FilePages, PagedConstants, PageNotResidentError, PageSource
+from tflnest.policy import Dynamic, Margin, Policy, margin_steps, margins, parse_policy
 from tflnest.quantization import quantize_for
+from tflnest.widths import Chosen, Widths, weighted_operators
 
 #: The engines there are.
 ENGINES = ("reference", "native")
@@ -50,9 +56,12 @@ class Interpreter:
         rounding: "double" (TFLM's default) or "single" (TFLITE_SINGLE_ROUNDING; reference engine only).
         pages: Where the pages of a nested model come from; None for the file, which has them all.
         threads: How many batches of samples `run` computes at the same time; of use with the native engine.
+        policy: "static" runs the level that is set; "dynamic" lets the model's controller choose for each input, up
+            to the level that is set and to what is resident; "margin:0.2" (`tflnest.policy.Margin`) runs the lowest
+            level, and the one that is set where the outputs of the lowest are too close.
 
     Raises:
-        UsageError: An argument makes no sense.
+        UsageError: An argument makes no sense, or the model has no controller, or no lower level, as the policy asks.
         UnsupportedError: The native engine was asked for, and there is no C compiler.
         FormatError: The model is corrupt.
     """
@@ -68,6 +77,7 @@ class Interpreter:
         rounding: str | Rounding = Rounding.DOUBLE,
         pages: PageSource | None = None,
         threads: int = 1,
+        policy: str | Policy = "static",
     ) -> None:
         if engine not in ENGINES:
             raise UsageError(f"there is no engine {engine!r}", f"engines: {', '.join(ENGINES)}")
@@ -84,7 +94,8 @@ class Interpreter:
         self.model = _load(model_path, model_content, model)
         self._subgraph = self.model.graph.main
         self._tensors: Sequence[Tensor] = self._subgraph.tensors
-        self._kernels: dict[tuple[int, int], Kernel] = {}
+        self._kernels: dict[tuple[int, int, int], Kernel] = {}
+        self._alone: dict[tuple[int, int, int], Kernel] = {}
         self._nested = _nested_operators(self._subgraph)
         self._pages = pages
         self._constants: PagedConstants | None = None
@@ -94,6 +105,11 @@ class Interpreter:
         self._values: Values = []
         if isinstance(level, Mapping):
             self.set_level(level)
+        self.policy = parse_policy(policy)
+        self._controller = self._policy_controller()
+        self._assembly = self._assemble()
+        self._first = self._margin_interpreter()
+        self._last: Widths | _Run | None = None
 
     # ---------------------------------------------------------------------------------------- levels
 
@@ -123,7 +139,7 @@ class Interpreter:
         previous, self._levels = self._levels, levels
         if self._program is not None:
             try:
-                self._program.prepare(self._prepare_now)
+                self._program.prepare(self._prepare_step)
             except BaseException:
                 self._levels = previous
                 raise
@@ -166,61 +182,229 @@ class Interpreter:
         self._constants = PagedConstants(directory, self._pages)
 
     def _require_pages(self, levels: Mapping[int, int]) -> None:
-        """Touch every page that the levels need, so that an absent one is noticed before anything runs."""
+        """Touch every page that the levels need, so that an absent one is noticed before anything runs.
+
+        What a controller chooses for is not asked: it runs at what is resident.
+        """
         if self._pages is None:
             return
         highest = 0
+        controlled = () if self._controller is None else self._controller.operators
         for index, level in levels.items():
+            if index in controlled:
+                continue
             nested = self._nested[index]
             highest = max(highest, nested.page_of(nested.nesting.index(level)))
         for page in range(highest + 1):
             self._pages.read(page)
 
-    def _prepare(self, operator: Operator, level: int) -> Kernel:
-        """The kernel of an operator at a level; prepared once."""
-        key = operator.index, level
+    def _prepare(self, operator: Operator, level: int, bits: int) -> Kernel:
+        """The kernel of an operator with weights and activation of so many bits; prepared once."""
+        key = operator.index, level, bits
         kernel = self._kernels.get(key)
         if kernel is None:
             nested = self._nested.get(operator.index)
-            kernel = self._prepare_stock(operator) if nested is None else self._prepare_nested(nested, level)
+            spare = self._assembly.spares.get(operator.index)
+            narrowing = None if spare is None else Narrowing(bits, spare)
+            if nested is None:
+                kernel = self._prepare_stock(operator, bits, narrowing)
+            else:
+                kernel = self._prepare_nested(nested, level, bits, narrowing)
             self._kernels[key] = kernel
         return kernel
 
-    def _prepare_stock(self, operator: Operator) -> Kernel:
+    def _node(self, operator: Operator) -> Node:
         inputs = tuple(self._tensors[index] if index >= 0 else None for index in operator.inputs)
         outputs = tuple(self._tensors[index] for index in operator.outputs)
-        node = Node(operator, inputs, outputs, self.rounding)
-        return prepare(node) if self._native is None else self._native.stock_kernel(node, self._tensors)
+        return Node(operator, inputs, outputs, self.rounding)
 
-    def _prepare_nested(self, nested: NestedOperator, level: int) -> Kernel:
-        """The kernel of a nested operator at a level."""
+    def _prepare_stock(self, operator: Operator, bits: int, narrowing: Narrowing | None) -> Kernel:
+        node = self._node(operator)
+        if self._native is None:
+            return narrowing_kernel(prepare(node), bits)
+        return self._native.stock_kernel(node, self._tensors, narrowing)
+
+    def _prepare_nested(
+        self, nested: NestedOperator, level: int, bits: int, narrowing: Narrowing | None
+    ) -> Kernel:
+        """The kernel of a nested operator with weights and activation of so many bits."""
         assert self._constants is not None
         if self._native is not None:
             return self._native.nested_kernel(
-                nested, self._subgraph, level, self._constants.read, lambda: self._expand(nested, level)
+                nested,
+                self._subgraph,
+                level,
+                self._constants.read,
+                lambda: self._expand(nested, level, bits),
+                narrowing,
             )
-        return self._expand(nested, level)
+        return self._expand(nested, level, bits)
 
-    def _expand(self, nested: NestedOperator, level: int) -> Kernel:
-        """The reference kernel that a nested operator is at a level."""
+    def _expand(self, nested: NestedOperator, level: int, bits: int) -> Kernel:
+        """The reference kernel that a nested operator is with weights and activation of so many bits."""
         assert self._constants is not None
         form = nested.stock_form(self._subgraph, level, self._constants.read)
         activation = self._tensors[nested.operator.inputs[0]]
         outputs = tuple(self._tensors[index] for index in nested.operator.outputs)
         kernel = prepare(Node(form.operator, (activation, form.filter, form.bias), outputs, self.rounding))
         constants = (form.filter.data, form.bias.data)
-        bits = nested.activation_bits[nested.nesting.index(level)]
-
-        def evaluate(arrays: Arrays) -> tuple[NDArray[Any], ...]:
-            assert arrays[0] is not None
-            return kernel.evaluate((narrowed(arrays[0], bits), *constants))
-
-        return Kernel(evaluate, kernel.batchable)
+        expanded = Kernel(lambda arrays: kernel.evaluate((arrays[0], *constants)), kernel.batchable)
+        return narrowing_kernel(expanded, bits)
 
     def _prepare_now(self, operator: Operator, tensors: Sequence[Tensor]) -> Kernel:
         """The kernel of an operator at its present level."""
         self._tensors = tensors
-        return self._prepare(operator, self._levels.get(operator.index, FULL_BITS))
+        return self._prepare(operator, *self._static_bits(operator.index))
+
+    def _static_bits(self, index: int) -> tuple[int, int]:
+        """Bits of weights and activation of an operator at its present level."""
+        nested = self._nested.get(index)
+        if nested is None:
+            return FULL_BITS, FULL_BITS
+        level = self._levels[index]
+        return level, nested.activation_bits[nested.nesting.index(level)]
+
+    @property
+    def _prepare_step(self) -> PrepareOperator:
+        """What makes the kernels of the program's steps."""
+        return self._prepare_now if self._controller is None else self._prepare_alone_now
+
+    # -------------------------------------------------------------------------------------- policies
+
+    def _policy_controller(self) -> Controller | None:
+        """The controller that chooses; None where none does."""
+        if not isinstance(self.policy, Dynamic):
+            return None
+        controller = self.model.controller
+        if controller is None:
+            raise UsageError(
+                "the policy dynamic needs a controller, and the model has none",
+                "train one, or take the policy static or margin",
+            )
+        return controller
+
+    def _assemble(self) -> Assembly:
+        narrowing = {
+            index for index, nested in self._nested.items() if min(nested.activation_bits) < FULL_BITS
+        }
+        if self._controller is not None:
+            narrowing.update(self._controller.operators)
+        return assemble(self.model.graph, self._controller, narrowing)
+
+    def _margin_interpreter(self) -> Interpreter | None:
+        """What runs first under a margin."""
+        if not isinstance(self.policy, Margin):
+            return None
+        if self.policy.threshold is None:
+            raise UsageError("the margin has no threshold", "calibrate it: tflnest.policy.calibrate_margin")
+        low = self.levels[0] if self.policy.level is None else self.policy.level
+        if len(self.levels) < 2 or low == self.levels[-1]:
+            raise UsageError(f"the policy {self.policy} needs a level below the full-bit one")
+        self._margin_steps = margin_steps(self.policy.threshold, self._subgraph.output_tensors()[0])
+        if any(tensor.is_variable for tensor in self._subgraph.tensors):
+            raise UsageError("the model has variables: an input cannot be run twice")
+        return Interpreter(
+            model=self.model,
+            engine=self.engine,
+            level=low,
+            rounding=self.rounding,
+            pages=self._pages,
+            threads=self.threads,
+        )
+
+    @property
+    def widths(self) -> Widths:
+        """Bits of weights and activations of every operator with a filter, for each input of the last invoke or run.
+
+        Raises:
+            UsageError: Nothing has run yet.
+        """
+        if self._last is None:
+            raise UsageError("nothing has run yet", "call run() or invoke() first")
+        if isinstance(self._last, _Run):
+            self._last = self._last.widths()
+        return self._last
+
+    def _record(self, chosen: Sequence[Chosen | None], samples: int) -> None:
+        """Keep what ran, for `widths`."""
+        controlled = () if self._controller is None else self._controller.operators
+        subgraph = self._assembly.subgraph
+        bits = {operator.index: self._static_bits(operator.index) for operator in subgraph.operators}
+        rows = [part for part in chosen if part is not None]
+        self._last = _Run(subgraph, bits, controlled, rows, samples)
+
+    def _choose(self, logits: NDArray[np.int8]) -> Chosen:
+        """What the controller wants, as far as levels are allowed and pages resident."""
+        controller = self._controller
+        assert controller is not None
+        wanted, allowed = self._choice_levels(controller)
+        positions = controller.chosen(logits)
+        rows = np.arange(len(controller.operators))
+        bits = np.array([choice.activation_bits for choice in controller.choices], np.int8)
+        return Chosen(
+            allowed[rows, positions], bits[positions], allowed[rows, positions] < wanted[rows, positions]
+        )
+
+    def _choice_levels(self, controller: Controller) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+        """Own level of every operator at every choice: as it is wanted, and as it can run."""
+        resident = self._resident_pages() - 1
+        wanted = np.full((len(controller.operators), len(controller.choices)), FULL_BITS, np.int8)
+        allowed = wanted.copy()
+        for row, index in enumerate(controller.operators):
+            nested = self._nested.get(index)
+            if nested is None:
+                continue
+            highest = min(nested.nesting.index(self._levels[index]), nested.model_levels[resident])
+            for column, choice in enumerate(controller.choices):
+                position = nested.model_levels[self.levels.index(choice.level)]
+                wanted[row, column] = nested.nesting.levels[position]
+                allowed[row, column] = nested.nesting.levels[min(position, highest)]
+        return wanted, allowed
+
+    def _resident_pages(self) -> int:
+        """How many pages are resident, from the base page on."""
+        assert self._pages is not None
+        self._pages.read(0)
+        for page in range(1, len(self.levels)):
+            try:
+                self._pages.read(page)
+            except PageNotResidentError:
+                return page
+        return len(self.levels)
+
+    def _prepare_alone(self, operator: Operator, level: int, bits: int) -> Kernel:
+        """A kernel that computes any number of samples by itself; prepared once."""
+        key = operator.index, level, bits
+        kernel = self._alone.get(key)
+        if kernel is None:
+            kernel = self._prepare(operator, level, bits)
+            if isinstance(kernel, NativeKernel):
+                kernel = standalone_kernel(self._node(operator), self._tensors, kernel)
+            self._alone[key] = kernel
+        return kernel
+
+    def _prepare_alone_now(self, operator: Operator, tensors: Sequence[Tensor]) -> Kernel:
+        """The same at the present level; of controlled operators at their lowest, which is always resident."""
+        self._tensors = tensors
+        level, bits = self._static_bits(operator.index)
+        assert self._controller is not None
+        if operator.index in self._controller.operators and operator.index in self._nested:
+            level = self._nested[operator.index].nesting.levels[0]
+        return self._prepare_alone(operator, level, bits)
+
+    def _new_program(self) -> Program:
+        subgraph = self._assembly.subgraph
+        if self._controller is not None:
+            return DynamicProgram(
+                self._assembly,
+                self._controller.operators,
+                self._prepare_alone_now,
+                self._prepare_alone,
+                self._choose,
+            )
+        if self._native is not None:
+            return NativeProgram(subgraph, self._prepare_now, self._native.library)
+        return Program(subgraph, self._prepare_now)
 
     @property
     def fallbacks(self) -> dict[str, str]:
@@ -242,12 +426,11 @@ class Interpreter:
         """
         self._require_pages(self._levels)
         self._kernels.clear()
-        program = (
-            Program(self._subgraph, self._prepare_now)
-            if self._native is None
-            else NativeProgram(self._subgraph, self._prepare_now, self._native.library)
-        )
-        program.prepare(self._prepare_now)
+        self._alone.clear()
+        program = self._new_program()
+        program.prepare(self._prepare_step)
+        if self._first is not None:
+            self._first.allocate_tensors()
         self._values = program.initial_values()
         self._program = program
 
@@ -316,8 +499,28 @@ class Interpreter:
             PageNotResidentError: A page that the present level needs is not resident.
         """
         program = self._allocated()
+        if self._first is not None and self._is_sure():
+            return
         self._require_pages(self._levels)
-        program.execute(self._values)
+        self._record([program.execute(self._values)], 1)
+        if self._first is not None:
+            self._last = Widths.joined([self._first.widths, self.widths])
+
+    def _is_sure(self) -> bool:
+        """Run the low level of a margin; where its outputs are far enough apart, they are the result."""
+        first = self._first
+        assert first is not None
+        for index in self._subgraph.inputs:
+            first._values[index] = self._values[index]
+        first.invoke()
+        values = first._values[self._subgraph.outputs[0]]
+        assert values is not None
+        if margins(values)[0] < self._margin_steps:
+            return False
+        for index in range(len(self._subgraph.tensors)):
+            self._values[index] = first._values[index]
+        self._last = first.widths
+        return True
 
     def _allocated(self) -> Program:
         if self._program is None:
@@ -355,8 +558,30 @@ class Interpreter:
         counts = {len(array) // _batch(tensor) for tensor, array in zip(inputs, fitted, strict=True)}
         if len(counts) > 1:
             raise UsageError(f"the inputs have different numbers of samples: {sorted(counts)}")
-        outputs = self._run_batches(program, fitted, counts.pop())
+        if self._first is not None:
+            outputs = self._run_margin(program, fitted, counts.pop())
+        else:
+            outputs = self._run_batches(program, fitted, counts.pop())
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _run_margin(
+        self, program: Program, arrays: Sequence[NDArray[Any]], count: int
+    ) -> tuple[NDArray[Any], ...]:
+        """Run the low level on all samples, and the one that is set where that is unsure."""
+        first = self._first
+        assert first is not None
+        given = first.run(arrays[0] if len(arrays) == 1 else arrays)
+        outputs = given if isinstance(given, tuple) else (given,)
+        again = np.flatnonzero(margins(outputs[0]) < self._margin_steps)
+        if not again.size:
+            self._last = first.widths
+            return outputs
+        self._require_pages(self._levels)
+        repeated = self._run_batches(program, [array[again] for array in arrays], again.size)
+        for output, values in zip(outputs, repeated, strict=True):
+            output[again] = values
+        self._last = Widths.joined([first.widths, self.widths.of_samples(again)])
+        return outputs
 
     def _run_batches(
         self, program: Program, arrays: Sequence[NDArray[Any]], count: int
@@ -372,6 +597,8 @@ class Interpreter:
         if batchable:
             step = max(min(program.samples_per_batch, -(-count // self.threads)), 1)
 
+        chosen: dict[int, Chosen | None] = {}
+
         def run_from(start: int) -> None:
             stop = min(start + step, count)
             values = list(constants)
@@ -380,9 +607,9 @@ class Interpreter:
                     (-1, *tensor.shape[1:]) if tensor.shape else ()
                 )
             if batchable:
-                program.execute_batch(values, stop - start)
+                chosen[start] = program.execute_batch(values, stop - start)
             else:
-                program.execute(values, kept=False)
+                chosen[start] = program.execute(values, kept=False)
             for tensor, result in zip(outputs, results, strict=True):
                 result[start * _batch(tensor) : stop * _batch(tensor)] = values[tensor.index]
 
@@ -393,6 +620,7 @@ class Interpreter:
         else:
             for start in starts:
                 run_from(start)
+        self._record([chosen[start] for start in starts], count)
         return tuple(results)
 
     # ---------------------------------------------------------------------------------------- signatures
@@ -425,6 +653,38 @@ class Interpreter:
                 f"signature {signature_key!r} is of subgraph {signature.subgraph}; only 0 is run"
             )
         return SignatureRunner(self, signature)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the last invoke or run was made of.
+
+    Attributes:
+        subgraph: What ran.
+        bits: Static bits of weights and activation of every operator, by index.
+        controlled: The operators that a controller chose for.
+        chosen: What it chose, batch by batch.
+        samples: How many samples ran.
+    """
+
+    subgraph: Subgraph
+    bits: Mapping[int, tuple[int, int]]
+    controlled: Sequence[int]
+    chosen: Sequence[Chosen]
+    samples: int
+
+    def widths(self) -> Widths:
+        """The widths of every sample."""
+        operators = weighted_operators(self.subgraph)
+        widths = Widths.constant(operators, self.samples, [self.bits[item.index] for item in operators])
+        columns = [place for place, item in enumerate(operators) if item.index in self.controlled]
+        if self.chosen and columns:
+            widths.weight_bits[:, columns] = np.concatenate([part.levels for part in self.chosen])
+            widths.activation_bits[:, columns] = np.concatenate(
+                [part.activation_bits for part in self.chosen]
+            )
+            widths.limited[:, columns] = np.concatenate([part.limited for part in self.chosen])
+        return widths
 
 
 class SignatureRunner:

@@ -289,6 +289,7 @@ def test_the_list_of_kernels_is_complete() -> None:
         "tflnest_lookup_wide_s32",
         "tflnest_max_pool_s8",
         "tflnest_mul_s8",
+        "tflnest_narrow_s8",
         "tflnest_prelu_s8",
         "tflnest_quantize_s16",
         "tflnest_quantize_s32",

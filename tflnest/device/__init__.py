@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tflnest.device import convolutions, elementwise, images, lookups, movement, reductions
+from tflnest.device import convolutions, elementwise, images, lookups, movement, narrowing, reductions
 from tflnest.device.calls import Argument, Call, Function, LevelFilter, functions
 from tflnest.device.core import Core
 from tflnest.device.registry import (
@@ -34,6 +34,7 @@ __all__ = [
     "lookups",
     "missing_operators",
     "movement",
+    "narrowing",
     "reductions",
     "structure",
     "supported_on_device",

@@ -78,7 +78,11 @@ def bind(node: Node) -> tuple[Call, ...]:
 
 
 def bind_nested(
-    nested: NestedOperator, subgraph: Subgraph, read: ReadTensor, levels: Sequence[int] | None = None
+    nested: NestedOperator,
+    subgraph: Subgraph,
+    read: ReadTensor,
+    levels: Sequence[int] | None = None,
+    narrows: bool = False,
 ) -> Call:
     """The call that computes a nested operator, with a filter for each level.
 
@@ -87,19 +91,20 @@ def bind_nested(
         subgraph: It stands in this one.
         read: Gives the values of a constant tensor; raises where its page is not resident.
         levels: Which of its own levels; None for all.
+        narrows: Whether the caller narrows the activation where a level reads it at fewer than 8 bits.
 
     Raises:
         FormatError: The operator contradicts itself.
-        UnsupportedError: A level reads its activation at fewer than 8 bits.
+        UnsupportedError: A level reads its activation at fewer than 8 bits, and nobody narrows it.
         PageNotResidentError: A page that one of the levels needs is not resident.
     """
     chosen = nested.nesting.levels if levels is None else tuple(levels)
     for level in chosen:
         bits = nested.activation_bits[nested.nesting.index(level)]
-        if bits != MASTER_BITS:
+        if bits != MASTER_BITS and not narrows:
             raise UnsupportedError(
                 f"operator {nested.operator.label} reads its activation at {bits} bits at level {level}, "
-                "which the device runtime does not do"
+                "and at 8 bits alone here"
             )
     return _BIND_NESTED[nested.stock](nested, subgraph, read, chosen)
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from tflnest.errors import UnsupportedError
 from tflnest.fixedpoint import Rounding
 from tflnest.graph import Operator, Tensor
+from tflnest.narrowing import narrowed
+from tflnest.nesting import MASTER_BITS
 
 #: Values of the inputs of one operator, in the operator's order; None where an optional input is absent.
 Arrays = Sequence[NDArray[Any] | None]
@@ -52,6 +54,23 @@ class Kernel:
 
     evaluate: Evaluate
     batchable: bool
+
+
+def narrowing_kernel(kernel: Kernel, bits: int) -> Kernel:
+    """The kernel of an operator that reads its first input, int8, at fewer bits.
+
+    Args:
+        kernel: Of the operator at 8 bits.
+        bits: 1 to 8; at 8 it is the same kernel.
+    """
+    if bits == MASTER_BITS:
+        return kernel
+
+    def evaluate(arrays: Arrays) -> tuple[NDArray[Any], ...]:
+        assert arrays[0] is not None
+        return kernel.evaluate((narrowed(arrays[0], bits), *arrays[1:]))
+
+    return Kernel(evaluate, kernel.batchable)
 
 
 Prepare = Callable[[Node], Kernel]

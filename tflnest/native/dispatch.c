@@ -12,6 +12,7 @@
 #include "tflnest/tflnest_l2_normalization.h"
 #include "tflnest/tflnest_lookup.h"
 #include "tflnest/tflnest_mul.h"
+#include "tflnest/tflnest_narrow.h"
 #include "tflnest/tflnest_pool.h"
 #include "tflnest/tflnest_quantize.h"
 #include "tflnest/tflnest_reduce.h"
@@ -87,6 +88,11 @@ void call_tflnest_max_pool_s8(void *const *a)
 void call_tflnest_mul_s8(void *const *a)
 {
     tflnest_mul_s8(a[0], a[1], a[2], a[3]);
+}
+
+void call_tflnest_narrow_s8(void *const *a)
+{
+    tflnest_narrow_s8(a[0], a[1], a[2]);
 }
 
 void call_tflnest_prelu_s8(void *const *a)

@@ -40,10 +40,13 @@ class Segment:
         self.written: dict[int, None] = {}
         self.read: dict[int, None] = {}
         for kernel, step in zip(self.kernels, self.steps, strict=True):
+            inner: set[int] = set()
             for native in kernel.calls:
                 for argument in native.call.inputs:
-                    if tensors[argument.tensor].data is None and argument.tensor not in self.written:
+                    known = argument.tensor in self.written or argument.tensor in inner
+                    if tensors[argument.tensor].data is None and not known:
                         self.read[argument.tensor] = None
+                inner.update(argument.tensor for argument in native.call.outputs)
             self.written.update(dict.fromkeys(step.outputs))
 
 

@@ -10,6 +10,7 @@ from tflnest.kernels.registry import Kernel
 from tflnest.native.frame import Frame, Segment
 from tflnest.native.kernels import NativeKernel
 from tflnest.native.library import Library
+from tflnest.widths import Chosen
 
 #: Bytes of activations that a batched run keeps per operator: a few samples share what is decoded, and all stays in
 #: the cache.
@@ -53,18 +54,20 @@ class NativeProgram(Program):
             else:
                 self._parts += zip(steps, kernels, strict=True)
 
-    def execute(self, values: Values, kept: bool = True) -> None:
+    def execute(self, values: Values, kept: bool = True) -> Chosen | None:
         """Run all operators on the shapes in the file. See `Program`."""
         if not kept:
             self._execute_pooled(values, None)
-            return
+            return None
         if self._own is None:
             self._own = self._frame(1, kept=True)
         self._run(self._own, values, None)
+        return None
 
-    def execute_batch(self, values: Values, samples: int) -> None:
+    def execute_batch(self, values: Values, samples: int) -> Chosen | None:
         """Run all operators on many samples at once; only the outputs keep their values. See `Program`."""
         self._execute_pooled(values, samples)
+        return None
 
     def _execute_pooled(self, values: Values, samples: int | None) -> None:
         """Run in a frame that no other thread uses meanwhile."""

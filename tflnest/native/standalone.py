@@ -51,7 +51,21 @@ def prepare_native(node: Node, threads: int = 1) -> Kernel:
         )
     except UnsupportedError:
         return prepare(node)
-    return Kernel(_Standalone(renumbered, tensors, kernel, threads), True)
+    return standalone_kernel(renumbered, tensors, kernel, threads)
+
+
+def standalone_kernel(
+    node: Node, tensors: Sequence[Tensor], kernel: NativeKernel, threads: int = 1
+) -> Kernel:
+    """A native kernel that runs by itself, over any number of samples.
+
+    Args:
+        node: The operator.
+        tensors: Everything that its calls name, by index; constants have `data`.
+        kernel: What computes it.
+        threads: How many batches of samples are computed at the same time.
+    """
+    return Kernel(_Standalone(node, tensors, kernel, threads), True)
 
 
 def _renumbered(node: Node) -> tuple[Node, tuple[Tensor, ...]]:
@@ -76,8 +90,8 @@ class _Standalone:
     """Runs one native kernel.
 
     Args:
-        node: The operator, its tensors numbered from 0 on.
-        tensors: Its tensors.
+        node: The operator.
+        tensors: Everything that its calls name, by index.
         kernel: What computes it.
         threads: How many batches are computed at the same time.
     """

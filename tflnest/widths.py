@@ -1,0 +1,198 @@
+"""Which widths operators ran with, input by input, and what that cost.
+
+An operator with a filter has two widths in an inference: the bits of its weights, an own level, and the bits at
+which it reads its activation. Its cost is counted in bit operations: multiply-accumulates times one times the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tflnest.graph import Operator, Subgraph
+from tflnest.nested import is_nested, parse
+from tflnest.nesting import MASTER_BITS
+
+#: Multiply-accumulates of a pair of dequantization and requantization, which a shift stands in for.
+REQUANTIZATION_MACS = 2
+
+#: Input that is the filter of each stock operator that has one, and the input that its output positions come from.
+_FILTERS = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "TRANSPOSE_CONV": 1}
+
+
+@dataclass(frozen=True)
+class WeightedOperator:
+    """An operator with a filter.
+
+    Attributes:
+        index: Position in the main subgraph; operators of a controller count behind all of its own.
+        label: How messages call it: scope, or name where it has none.
+        macs: Multiply-accumulates of an inference.
+        weights: Elements of its filter.
+        activations: Elements that it reads.
+        stored_bits: Bits of its weights at its highest level.
+    """
+
+    index: int
+    label: str
+    macs: int
+    weights: int
+    activations: int
+    stored_bits: int = MASTER_BITS
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a controller chose, as far as it can run.
+
+    Attributes:
+        levels: Own bit-width of the weights, int8 (samples, controlled operators).
+        activation_bits: int8 (samples, controlled operators).
+        limited: Whether a higher level was chosen, bool (samples, controlled operators).
+    """
+
+    levels: NDArray[np.int8]
+    activation_bits: NDArray[np.int8]
+    limited: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Widths of a number of inferences: one row each, one column per operator with a filter.
+
+    Attributes:
+        operators: The columns.
+        samples: The input that each row belongs to; a margin runs some inputs twice.
+        weight_bits: int8 (rows, operators).
+        activation_bits: int8 (rows, operators).
+        limited: Whether a controller chose a higher level, which was not resident or not allowed; bool
+            (rows, operators).
+    """
+
+    operators: tuple[WeightedOperator, ...]
+    samples: NDArray[np.int64]
+    weight_bits: NDArray[np.int8]
+    activation_bits: NDArray[np.int8]
+    limited: NDArray[np.bool_]
+
+    @classmethod
+    def constant(
+        cls, operators: Sequence[WeightedOperator], samples: int, bits: Sequence[tuple[int, int]]
+    ) -> Widths:
+        """The same widths for every input.
+
+        Args:
+            operators: The columns.
+            samples: Number of inputs.
+            bits: Bits of weights and activation of each operator.
+        """
+        pairs = np.array(list(bits), np.int8).reshape(len(operators), 2)
+        shape = samples, len(operators)
+        return cls(
+            tuple(operators),
+            np.arange(samples),
+            np.broadcast_to(pairs[:, 0], shape).copy(),
+            np.broadcast_to(pairs[:, 1], shape).copy(),
+            np.zeros(shape, np.bool_),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Widths]) -> Widths:
+        """The rows of all parts, which have the same columns."""
+        return cls(
+            parts[0].operators,
+            np.concatenate([part.samples for part in parts]),
+            np.concatenate([part.weight_bits for part in parts]),
+            np.concatenate([part.activation_bits for part in parts]),
+            np.concatenate([part.limited for part in parts]),
+        )
+
+    def of_samples(self, samples: NDArray[np.int64]) -> Widths:
+        """The same rows for other inputs.
+
+        Args:
+            samples: For each input of now the number that it gets.
+        """
+        return Widths(
+            self.operators, samples[self.samples], self.weight_bits, self.activation_bits, self.limited
+        )
+
+    def bit_operations(self) -> NDArray[np.int64]:
+        """Of every row: multiply-accumulates times weight bits times activation bits."""
+        macs = np.array([operator.macs for operator in self.operators], np.int64)
+        products = self.weight_bits.astype(np.int64) * self.activation_bits
+        total: NDArray[np.int64] = products @ macs
+        return total
+
+    def narrowed_activations(self) -> NDArray[np.int64]:
+        """Of every row: elements that are read at fewer bits than they have, by a shift each."""
+        sizes = np.array([operator.activations for operator in self.operators], np.int64)
+        total: NDArray[np.int64] = (self.activation_bits < MASTER_BITS).astype(np.int64) @ sizes
+        return total
+
+    def narrowed_weights(self) -> NDArray[np.int64]:
+        """Of every row: weights that are used at fewer bits than are stored."""
+        sizes = np.array([operator.weights for operator in self.operators], np.int64)
+        stored = np.array([operator.stored_bits for operator in self.operators], np.int64)
+        total: NDArray[np.int64] = (self.weight_bits < stored).astype(np.int64) @ sizes
+        return total
+
+    def distribution(self) -> list[dict[tuple[int, int], float]]:
+        """For every operator the share of rows with each pair of bits, those of the weights first."""
+        shares = []
+        for column in range(len(self.operators)):
+            pairs = np.stack([self.weight_bits[:, column], self.activation_bits[:, column]], axis=1)
+            values, counts = np.unique(pairs, axis=0, return_counts=True)
+            shares.append(
+                {
+                    (int(weight), int(activation)): float(count / len(pairs))
+                    for (weight, activation), count in zip(values, counts, strict=True)
+                }
+            )
+        return shares
+
+
+def multiply_accumulates(subgraph: Subgraph, operator: Operator) -> int:
+    """Of an operator with a filter in one inference: every weight once per output position."""
+    tensors = subgraph.tensors
+    weights = _filter_size(subgraph, operator)
+    if operator.name == "TRANSPOSE_CONV":
+        return weights * math.prod(tensors[operator.inputs[2]].shape[:3])
+    output = tensors[operator.outputs[0]].shape
+    return weights * math.prod(output) // max(output[-1], 1) if output else weights
+
+
+def weighted_operators(subgraph: Subgraph) -> tuple[WeightedOperator, ...]:
+    """The operators of a subgraph that have filters, in order."""
+    found = []
+    for operator in subgraph.operators:
+        nested = parse(operator, subgraph) if is_nested(operator) else None
+        if nested is None and (operator.name not in _FILTERS or len(operator.inputs) < 2):
+            continue
+        source = 2 if operator.name == "TRANSPOSE_CONV" else 0
+        found.append(
+            WeightedOperator(
+                index=operator.index,
+                label=_label(subgraph, operator) if nested is None else nested.scope or operator.label,
+                macs=multiply_accumulates(subgraph, operator),
+                weights=_filter_size(subgraph, operator),
+                activations=subgraph.tensors[operator.inputs[source]].size,
+                stored_bits=MASTER_BITS if nested is None else nested.nesting.levels[-1],
+            )
+        )
+    return tuple(found)
+
+
+def _filter_size(subgraph: Subgraph, operator: Operator) -> int:
+    if is_nested(operator):
+        return parse(operator, subgraph).weights
+    return subgraph.tensors[operator.inputs[_FILTERS[operator.name]]].size
+
+
+def _label(subgraph: Subgraph, operator: Operator) -> str:
+    name = subgraph.tensors[operator.inputs[_FILTERS[operator.name]]].name
+    return name or operator.label
