@@ -7,7 +7,7 @@ OUT ?= out
 PYTEST_ARGS ?= -n auto -m "not slow"
 
 # What builds and runs firmware: the cross compiler, its C library, QEMU, and a compiler for QEMU's plugin.
-TOOLCHAIN := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm gcc libc6-dev
+TOOLCHAIN := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm gcc libc6-dev arduino-builder
 SUDO ?= $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: help demo test test-slow lint benchmark toolchain clean

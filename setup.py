@@ -69,6 +69,10 @@ TEST = [
     "pillow>=10",
     "ruff>=0.6",
     "mypy>=1.11",
+    # What exported components are built with, and what reads their manifests.
+    "cmake>=3.20",
+    "kconfiglib>=14",
+    "pyyaml>=6",
     # The second backend that nested training is tested on.
     "jax[cpu]>=0.4.30",
     # The oracle. Only pre-releases exist, so the version is named.
@@ -109,6 +113,8 @@ setup(
             "ports/*.[ch]",
             "ports/*.ld",
             "firmware/templates/*",
+            "component/templates/*",
+            "component/templates/*/*",
         ],
     },
     ext_modules=[native_runtime(), plugin()],

@@ -13,22 +13,28 @@ from tflnest.version import __version__
 
 #: Where each public name lives.
 _HOMES = {
+    "Augmentation": "converters.training",
+    "ControllerOptions": "converters.training",
     "Interpreter": "tflnest.interpreter",
     "Model": "tflnest.model",
     "Nesting": "tflnest.nesting",
+    "OptimizerOptions": "converters.training",
     "Recipe": "converters.recipe",
     "Scheme": "tflnest.nesting",
     "TflnestError": "tflnest.errors",
+    "TrainingJob": "converters.training",
     "TrainingOptions": "converters.training",
+    "add_controller": "converters.training",
     "compare": "tflnest.comparison",
     "connect": "tflnest.bridge.remote",
     "convert": "converters.conversion",
     "delegate_path": "tflnest.plugin.delegate",
     "evaluate": "tflnest.evaluation",
+    "export_component": "firmware_sim.component.exporting",
     "export_int4": "converters.exporting.int4",
     "export_lookup_tables": "converters.exporting.lookup_table",
-    "get_delegate_levels": "tflnest.plugin.delegate",
     "generate_firmware": "firmware_sim.firmware.generation",
+    "get_delegate_levels": "tflnest.plugin.delegate",
     "inspect": "firmware_sim.inspection",
     "load": "tflnest.model",
     "load_dataset": "tflnest.dataset",
@@ -39,6 +45,7 @@ _HOMES = {
     "set_delegate_level": "tflnest.plugin.delegate",
     "simulate": "firmware_sim.simulation",
     "stock_interpreter": "tflnest.plugin.delegate",
+    "train": "converters.training",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -18,21 +18,30 @@ if TYPE_CHECKING:
 #: What a file can be written for.
 FILES = ("tflm-lut", "int4")
 
-#: Options that only some targets take, with the names that they have there.
-_OWN = {"data": ("int4",), "limit": ("int4",)}
+#: What a folder can be written for.
+FOLDERS = ("cmake", "arduino", "esp-idf", "zephyr")
+
+#: Options that only some targets take.
+_OWN = {"data": ("int4",), "limit": ("int4",), "contents": FOLDERS, "pages": FOLDERS, "name": FOLDERS}
+
+_CONTENTS = {"code": "the model as C", "tflm": "the nested file, with operators for TensorFlow Lite Micro"}
 
 
-@click.command("export", short_help="Write a level for a stock runtime.")
+@click.command("export", short_help="Write a model for other runtimes and build systems.")
 @click.argument("file", type=click.Path())
 @click.option(
     "--for",
     "target",
-    type=click.Choice([*FILES]),
+    type=click.Choice([*FILES, *FOLDERS]),
     required=True,
-    help="tflm-lut: lookup tables, which stock TensorFlow Lite Micro decodes. int4: INT4 filters.",
+    help="tflm-lut: lookup tables, which stock TensorFlow Lite Micro decodes. int4: INT4 filters. The others: a "
+    "library for that build system.",
 )
 @click.option(
-    "--level", type=int, metavar="B", help="Level to write. [default: tflm-lut: full-bit; int4: the lowest]"
+    "--level",
+    type=int,
+    metavar="B",
+    help="Level to write; of a library the highest one. [default: full-bit; int4: the lowest]",
 )
 @click.option(
     "--data",
@@ -41,6 +50,17 @@ _OWN = {"data": ("int4",), "limit": ("int4",)}
     help="int4: samples that biases are corrected and agreement is measured on: .npz with key x, or .npy.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="int4: only the first N samples.")
+@click.option(
+    "--contents",
+    type=click.Choice(["code", "tflm"]),
+    help="Libraries: the model as C, or the nested file with operators for TensorFlow Lite Micro. [default: code]",
+)
+@click.option(
+    "--pages",
+    type=click.Choice(["flash", "sram", "host"]),
+    help="Libraries of code: where the lower-bit pages rest. [default: flash]",
+)
+@click.option("--name", metavar="NAME", help="Libraries: what it is called. [default: from the name of FILE]")
 @click.option("-o", "--output", type=click.Path(), metavar="PATH", required=True, help="Where to write.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
 @ui.output_options
@@ -54,7 +74,7 @@ def command(
     no_progress: bool,
     **options: Any,
 ) -> None:
-    """Write FILE, or one level of it, in a form that needs no code of tflnest where it runs.
+    """Write FILE, or one level of it, in the form that a runtime or a build system takes.
 
     tflm-lut: filters become indices into a table of values. Stock TensorFlow Lite Micro runs the file with
     `AddDecode()`, and gives the outputs of the level, bit for bit.
@@ -62,20 +82,49 @@ def command(
     int4: filters of up to 4 bits become INT4 tensors, two weights in a byte, which stock runtimes compute with as
     they are. It says which filters keep the level's weights, and which had to be rounded anew.
 
+    cmake, arduino, esp-idf, zephyr: a folder with the model and its kernels in C, build files, and an example that runs
+    every level and checks its outputs. Nothing is built.
+
     \b
     Examples:
       tflnest export nested.tflite --for tflm-lut --level 6 -o six.tflite
       tflnest export nested.tflite --for int4 --data train.npz -o int4.tflite
+      tflnest export nested.tflite --for zephyr -o component
     """
     screen = ui.screen(output_format, quiet, no_progress)
     for name, targets in _OWN.items():
         if options[name] is not None and target not in targets:
             raise UsageError(f"--{name} is of no use for {target}", f"it is for {', '.join(targets)}")
+    given = {name: value for name, value in options.items() if value is not None}
+    if target in FOLDERS:
+        _component(screen, file, target, output, force, given)
+        return
     check_writable(output, force)
     if target == "tflm-lut":
         _lookup_tables(screen, file, output, force, options["level"])
     else:
-        _int4(screen, file, output, force, **options)
+        _int4(screen, file, output, force, options["level"], options["data"], options["limit"])
+
+
+def _component(
+    screen: ui.Screen, file: str, target: str, output: str, force: bool, options: dict[str, Any]
+) -> None:
+    from firmware_sim.component.exporting import export_component
+    from firmware_sim.firmware.project import check_folder
+
+    check_folder(output, force)
+    made = export_component(file, target, **options)
+    made.write(output, force)
+    screen.json({"input": file, "output": output, **made.to_dict()})
+    screen.facts(
+        [
+            ("library", f"{made.name} for {target}: {_CONTENTS[str(made.parts.contents)]}"),
+            ("levels", ", ".join(map(str, made.parts.levels))),
+            ("memory", made.parts.memory),
+            ("example", "runs every level, and compares the outputs with those computed here"),
+        ]
+    )
+    screen.line(f"wrote {output}")
 
 
 def _lookup_tables(screen: ui.Screen, file: str, output: str, force: bool, level: int | None) -> None:

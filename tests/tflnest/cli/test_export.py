@@ -74,3 +74,23 @@ def test_what_makes_no_sense_is_refused_before_work(files, wide, call, tmp_path)
     done = call("export", wide, "--for", "tflm-lut", "--level", 4, "-o", target)
     assert done.code == 2 and "exists already" in done.err
     assert target.read_bytes() == b"mine"
+
+
+def test_a_library_says_what_it_takes(files, call, tmp_path):
+    target = tmp_path / "library"
+    done = call("export", files.nested, "--for", "zephyr", "--pages", "host", "-o", target)
+    assert done.code == 0, done.err
+    assert "nested for zephyr: the model as C" in done.out and "SRAM: an arena of" in done.out
+    assert (target / "zephyr" / "module.yml").is_file()
+    done = call("export", files.nested, "--for", "arduino", "--name", "net", "-o", target)
+    assert done.code == 2 and "exists already" in done.err
+    document = call(
+        "export", files.nested, "--for", "arduino", "--contents", "tflm", "-f", "-o", target, "--format=json"
+    ).json  # fmt: skip
+    assert document["contents"] == "tflm" and document["levels"] == [4, 6, 8]
+    assert (
+        sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
+        == (document["files"])
+    )
+    done = call("export", files.nested, "--for", "int4", "--name", "net", "-o", tmp_path / "x.tflite")
+    assert done.code == 2 and "it is for cmake, arduino, esp-idf, zephyr" in done.err

@@ -1,0 +1,7 @@
+# $heading
+
+idf_component_register(
+  SRCS
+$sources
+  INCLUDE_DIRS "src"
+)

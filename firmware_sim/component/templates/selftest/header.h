@@ -1,0 +1,7 @@
+/* $heading */
+#ifndef ${guard}_H
+#define ${guard}_H
+
+$includes
+
+#endif

@@ -1,0 +1,1 @@
+"""Tests of models as libraries for the build systems of others."""

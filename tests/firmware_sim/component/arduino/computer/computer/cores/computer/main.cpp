@@ -1,0 +1,9 @@
+#include "Arduino.h"
+
+Port Serial;
+
+int main()
+{
+    setup();
+    return 0;
+}

@@ -1,0 +1,371 @@
+"""Components: what the folders hold, and that they build and give the bits of the reference interpreter."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from firmware_sim.board import Board
+from firmware_sim.component.contents import TEMPLATES, resolver_method
+from firmware_sim.component.exporting import component_name, export_component
+from firmware_sim.component.targets import Target
+from firmware_sim.emulator import Emulator
+from firmware_sim.firmware.selftest import expected_crc32
+from firmware_sim.toolchain import Toolchain
+from tests.firmware_sim.monitor import require_emulator
+from tests.models import NetworkBuilder, everything, nested, network, small_network
+from tests.shared import ROOT
+from tflnest.errors import UnsupportedError, UsageError
+from tflnest.model import Model, opcode_index
+
+HERE = Path(__file__).parent
+LEVELS = (4, 6, 8)
+WARNINGS = "-Wall -Wextra -Wconversion -Wdouble-promotion -Werror"
+SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all"
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return nested(network(), everything(LEVELS))
+
+
+@pytest.fixture(scope="module")
+def small() -> Model:
+    """A model with few kernels, for the slower builds."""
+    return nested(small_network(), everything(LEVELS))
+
+
+#: Where programs are looked for: what pip has installed lies beside Python.
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def require(*programs: str) -> None:
+    for program in programs:
+        if shutil.which(program, path=PATH) is None:
+            pytest.skip(f"{program} is not installed")
+
+
+def run(*command: object, folder: Path | None = None, **variables: str) -> str:
+    """What a program prints; it must succeed."""
+    done = subprocess.run(
+        [str(item) for item in command],
+        cwd=folder,
+        env={**os.environ, "PATH": PATH, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def report(model: Model, levels=LEVELS) -> str:
+    """What a self-test must print: the outputs of the reference interpreter at each level, upwards and downwards."""
+    crcs = {level: expected_crc32(model, level if model.directory else None) for level in levels}
+    order = [*levels, *reversed(levels[:-1])]
+    rows = [f"level {level}: outputs {crcs[level]:08x}, as expected\n" for level in order]
+    return "".join([*rows, "all is well\n"])
+
+
+def build(folder: Path, flags: str = "", *options: str, **variables: str) -> Path:
+    """Configure and build with CMake; returns the folder of what was built."""
+    require("cmake", "gcc")
+    target = folder.parent / f"{folder.name}-build"
+    flags = f"-O0 {WARNINGS} {flags}"
+    run("cmake", "-S", folder, "-B", target, f"-DCMAKE_C_FLAGS={flags}", *options, **variables)
+    run("cmake", "--build", target, **variables)
+    return target
+
+
+def selftest(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Compile all sources of a component for CMake and its example at once, and run them."""
+    require("gcc")
+    sources = [*sorted((folder / "src").rglob("*.c")), *sorted((folder / "example").glob("*.c"))]
+    program = folder / "program"
+    run("gcc", "-std=c99", "-O0", f"-I{folder / 'src'}", *sources, "-o", program)
+    return subprocess.run([program], capture_output=True, text=True, check=False)
+
+
+# ----------------------------------------------------------------------------------------------------------- CMake
+
+
+def test_cmake_builds_and_installs_a_library_that_gives_the_reference_bits(model, tmp_path):
+    export_component(model, "cmake", name="net").write(tmp_path / "net")
+    built = build(tmp_path / "net", SANITIZERS)
+    run("ctest", "--test-dir", built)
+    assert run(built / "example" / "net_selftest").endswith(report(model))
+    run("cmake", "--install", built, "--prefix", tmp_path / "installed")
+    shutil.copytree(tmp_path / "net" / "example", tmp_path / "elsewhere")
+    place = f"-DCMAKE_PREFIX_PATH={tmp_path / 'installed'}"
+    other = build(tmp_path / "elsewhere", SANITIZERS, place)
+    assert run(other / "net_selftest").endswith(report(model))
+
+
+def test_a_self_test_notices_other_outputs(model, tmp_path):
+    export_component(model, "cmake", name="net").write(tmp_path / "net")
+    source = tmp_path / "net" / "example" / "selftest.c"
+    text = source.read_text()
+    crc = f"0x{expected_crc32(model, 6):08x}u"
+    assert crc in text
+    source.write_text(text.replace(crc, "0x00000001u"))
+    done = selftest(tmp_path / "net")
+    assert done.returncode == 1
+    assert done.stdout.count("WRONG") == 2 and "NOT the outputs that were expected" in done.stdout
+
+
+def test_pages_from_outside_are_waited_for(model, tmp_path):
+    made = export_component(model, "cmake", name="net", pages="host")
+    made.write(tmp_path / "net")
+    done = selftest(tmp_path / "net")
+    assert done.returncode == 0 and done.stdout.count("its pages are not here yet") == 3
+    assert f"level 4: outputs {expected_crc32(model, 4):08x}, as expected" in done.stdout
+
+
+def test_a_lower_level_leaves_the_higher_pages_out(model, tmp_path):
+    made = export_component(model, "cmake", name="net", level=6)
+    assert made.project.manifest["levels"] == [4, 6]
+    full = export_component(model, "cmake", name="net")
+    assert len(made.project.files["src/model_data.c"]) < len(full.project.files["src/model_data.c"])
+    made.write(tmp_path / "net")
+    assert selftest(tmp_path / "net").stdout.endswith(report(model, (4, 6)))
+
+
+def test_a_plain_model_without_scratch_is_a_component_with_one_level_and_one_plan(tmp_path):
+    net = NetworkBuilder()
+    x = net.start((1, 4, 4, 4))
+    y = net.activation((1, 4, 4, 4))
+    net.operator("ADD", [x, x], [y])
+    source = net.finish(y)
+    made = export_component(source, "cmake", name="net")
+    assert "src/model.c" in made.project.files and "src/model_dsp.c" not in made.project.files
+    made.write(tmp_path / "net")
+    assert selftest(tmp_path / "net").stdout.endswith(report(source, (8,)))
+
+
+# ---------------------------------------------------------------------------------------------------------- boards
+
+
+@pytest.mark.parametrize("board", ["microbit", "mps2-an386", "mps3-an547"])
+def test_the_compiler_chooses_the_plan_of_the_processor(board, model, tmp_path):
+    """Portable, DSP and vector kernels from one folder, as an Arduino or Zephyr build would compile it."""
+    require_emulator()
+    export_component(model, "arduino", name="net").write(tmp_path / "net")
+    example = tmp_path / "net" / "examples" / "net_selftest"
+    sources = sorted((tmp_path / "net" / "src").rglob("*.c"))
+    image = Toolchain.find().link(
+        Board.load(board),
+        [*sources, example / "selftest.c", HERE / "board_main.c"],
+        tmp_path / "net.elf",
+        include=[tmp_path / "net" / "src", example],
+    )
+    received = b""
+    with Emulator(Board.load(board), image) as machine:
+        while b"well\n" not in received and b"NOT" not in received:
+            received += machine.read_some(timeout_s=5)
+    assert received.decode().endswith(report(model))
+
+
+# --------------------------------------------------------------------------------------------------------- Arduino
+
+
+def test_arduino_finds_every_header_from_src_alone(model):
+    files = export_component(model, "arduino", name="net").project.files
+    headers = {name.removeprefix("src/") for name in files if name.startswith("src/") and name.endswith(".h")}
+    for name, text in files.items():
+        if name.startswith("src/"):
+            folder = name.removeprefix("src/").rpartition("/")[0]
+            for included in re.findall(r'#include "([^"]+)"', text):
+                if included.endswith("_x86.h"):  # behind a condition that is never true in a component
+                    continue
+                assert included in headers or f"{folder}/{included}" in headers, (name, included)
+    properties = dict(line.split("=", 1) for line in files["library.properties"].splitlines())
+    required = {
+        "name",
+        "version",
+        "author",
+        "maintainer",
+        "sentence",
+        "paragraph",
+        "category",
+        "url",
+        "architectures",
+    }
+    assert required <= set(properties)
+    assert properties["name"] == "net" and f"src/{properties['includes']}" in files
+    assert "examples/net_selftest/net_selftest.ino" in files
+
+
+def test_the_arduino_builder_makes_a_sketch_that_runs(small, tmp_path):
+    """Arduino's own builder, with a board that is this computer."""
+    require("arduino-builder", "arduino-ctags", "g++")
+    library = tmp_path / "libraries" / "net"
+    for name in ("libraries", "tools", "build"):
+        (tmp_path / name).mkdir()
+    export_component(small, "arduino", name="net").write(library)
+    run(
+        "arduino-builder", "-compile", "-hardware", HERE / "arduino", "-tools", tmp_path / "tools",
+        "-libraries", tmp_path / "libraries", "-fqbn", "computer:computer:computer",
+        "-build-path", tmp_path / "build", library / "examples" / "net_selftest" / "net_selftest.ino",
+    )  # fmt: skip
+    assert run(tmp_path / "build" / "net_selftest.ino.elf").endswith(report(small))
+
+
+# ------------------------------------------------------------------------------------------------ ESP-IDF, Zephyr
+
+
+def test_esp_idf_registers_a_component_that_its_example_uses(small, tmp_path):
+    yaml = pytest.importorskip("yaml")
+    made = export_component(small, "esp-idf", name="net")
+    made.write(tmp_path / "net")
+    project = tmp_path / "net" / "examples" / "selftest"
+    built = build(project, IDF_PATH=str(HERE / "stubs" / "esp-idf"))
+    assert run(built / "net_selftest").endswith(report(small))
+    manifest = yaml.safe_load(made.project.files["idf_component.yml"])
+    assert manifest["dependencies"] == {"idf": ">=5.0"} and manifest["license"] == "Apache-2.0"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", manifest["version"])
+
+
+def test_zephyr_builds_the_module_that_the_sample_names(small, tmp_path):
+    yaml = pytest.importorskip("yaml")
+    made = export_component(small, "zephyr", name="net")
+    made.write(tmp_path / "net")
+    sample = tmp_path / "net" / "samples" / "selftest"
+    built = build(sample, ZEPHYR_BASE=str(HERE / "stubs" / "zephyr"))
+    assert run(built / "app").endswith(report(small))
+    module = yaml.safe_load(made.project.files["zephyr/module.yml"])
+    assert module["name"] == "net"
+    assert {f"{module['build']['cmake']}/CMakeLists.txt", module["build"]["kconfig"]} <= set(
+        made.project.files
+    )
+    tests = yaml.safe_load(made.project.files["samples/selftest/sample.yaml"])["tests"]
+    assert tests["sample.net.selftest"]["harness_config"]["regex"] == ["all is well"]
+    symbol = made.project.files["zephyr/Kconfig"].splitlines()[2]
+    assert symbol == "config NET" and "CONFIG_NET=y" in made.project.files["samples/selftest/prj.conf"]
+
+
+def test_the_kconfig_file_is_understood(model, tmp_path):
+    kconfiglib = pytest.importorskip("kconfiglib")
+    for contents in ("code", "tflm"):
+        made = export_component(model, "zephyr", name="net", contents=contents)
+        made.write(tmp_path / contents)
+        kconfig = kconfiglib.Kconfig(str(tmp_path / contents / "zephyr" / "Kconfig"), warn_to_stderr=False)
+        assert kconfig.syms["NET"].type == kconfiglib.BOOL
+        depends = kconfiglib.expr_str(kconfig.syms["NET"].direct_dep)
+        assert depends == ("y" if contents == "code" else "TENSORFLOW_LITE_MICRO")
+
+
+# ------------------------------------------------------------------------------------------------------ every target
+
+
+@pytest.mark.parametrize("contents", ["code", "tflm"])
+@pytest.mark.parametrize("target", [str(target) for target in Target])
+def test_files_are_the_same_each_time_and_complete(target, contents, model):
+    made = export_component(model, target, contents=contents)
+    files = made.project.files
+    assert files == export_component(model, target, contents=contents).project.files
+    own = {"src/model.h", "src/model_data.c"} if contents == "code" else {"src/model.h", "src/model_tflite.c"}
+    assert {"README.md", "LICENSE", "firmware.json", *own} <= set(files)
+    assert ('#include "model_tflite.h"' in files["src/model.h"]) == (contents == "tflm")
+    manifest = json.loads(files["firmware.json"])
+    assert manifest["kind"] == "component" and manifest["target"] == target
+    assert manifest["identity"] == model.directory.identity.hex()
+    assert manifest["checks"] == {str(level): f"{expected_crc32(model, level):08x}" for level in LEVELS}
+    for name, text in files.items():
+        assert text.isascii() and text.endswith("\n") and "\r" not in text, name
+        assert "$" not in text or name.endswith(("CMakeLists.txt", ".md")), name
+        if name.endswith((".h", ".c", ".cc")) and text.startswith("/* Generated"):
+            assert max(map(len, text.splitlines())) <= 130, name
+    named = " ".join(text for name, text in files.items() if name.endswith("CMakeLists.txt"))
+    if target != "arduino":
+        for name in made.parts.sources:
+            assert f"src/{name}" in named
+
+
+def test_the_license_is_that_of_the_project():
+    assert (TEMPLATES / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+def test_a_file_of_any_name_gives_a_library(model, tmp_path):
+    path = tmp_path / '8 bits "now" \\ and: {so} $on.tflite'
+    model.save(path)
+    yaml = pytest.importorskip("yaml")
+    made = export_component(path, "esp-idf")
+    assert made.name == "model_8_bits_now_and_so_on"
+    assert "8 bits 'now' / and" in yaml.safe_load(made.project.files["idf_component.yml"])["description"]
+    assert component_name("resnet8") == "resnet8" and component_name("...") == "model"
+
+
+def test_what_cannot_be_is_refused(model):
+    with pytest.raises(UsageError, match="'Net-1' is no name for a library"):
+        export_component(model, "cmake", name="Net-1")
+    with pytest.raises(UsageError, match=r"it has a header model_data\.h"):
+        export_component(model, "cmake", name="model_data")
+    with pytest.raises(UsageError, match="the model has no level 5"):
+        export_component(model, "cmake", level=5)
+    with pytest.raises(UsageError, match="pages are for code"):
+        export_component(model, "cmake", contents="tflm", pages="host")
+    with pytest.raises(UsageError, match="the model is not nested"):
+        export_component(small_network(), "cmake", contents="tflm")
+
+
+def test_a_folder_of_others_is_left_alone_and_a_component_replaced_by_force(model, tmp_path):
+    made = export_component(model, "zephyr")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds what tflnest did not make"):
+        made.write(tmp_path / "mine", force=True)
+    made.write(tmp_path / "own")
+    with pytest.raises(UsageError, match="exists already"):
+        made.write(tmp_path / "own")
+    export_component(model, "arduino").write(tmp_path / "own", force=True)
+    assert (tmp_path / "own" / "library.properties").is_file()
+    assert not (tmp_path / "own" / "zephyr").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "own"]
+
+
+# ------------------------------------------------------------------------------------------------------------ TFLM
+
+
+def test_the_file_and_the_operators_for_tflm_are_in_it(model):
+    made = export_component(model, "cmake", contents="tflm", name="net")
+    files = made.project.files
+    numbers = files["src/model_tflite.c"].split("= {", 1)[1].split("}")[0]
+    assert bytes(int(item, 0) for item in re.findall(r"\w+", numbers)) == model.to_bytes()
+    assert "src/tflnest_tflm.cc" in files and "src/tflnest/tflnest_types.h" in files
+    selftest = files["example/selftest.cc"]
+    assert "MicroMutableOpResolver<4>" in selftest
+    assert "resolver.AddReshape();" in selftest and "tflnest::AddOperators(resolver);" in selftest
+    level = export_component(model, "cmake", contents="tflm", level=6)
+    assert level.parts.levels == (4, 6)
+
+
+def test_resolver_methods_are_those_of_tflm():
+    names = {
+        "CONV_2D": "AddConv2D",
+        "AVERAGE_POOL_2D": "AddAveragePool2D",
+        "L2_NORMALIZATION": "AddL2Normalization",
+        "RELU6": "AddRelu6",
+        "PADV2": "AddPadV2",
+        "SPLIT_V": "AddSplitV",
+        "RESIZE_NEAREST_NEIGHBOR": "AddResizeNearestNeighbor",
+        "ADD": "AddAdd",
+    }
+    assert {name: resolver_method(name) for name in names} == names
+
+
+def test_custom_operators_of_others_cannot_be_added(model):
+    changed = model.copy()
+    reshape = next(item for item in changed.graph.main.operators if item.name == "RESHAPE")
+    changed.tree.subgraphs[0].operators[reshape.index].opcodeIndex = opcode_index(
+        changed.tree, "THEIRS", custom=True
+    )
+    changed.changed()
+    with pytest.raises(UnsupportedError, match="THEIRS"):
+        export_component(Model.from_bytes(changed.to_bytes()), "cmake", contents="tflm")
