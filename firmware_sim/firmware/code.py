@@ -21,6 +21,8 @@ _VARIANTS = {
     Core.MVE: "TFLNEST_VARIANT_MVE",
 }
 
+_SECTORS_INCLUDE = ('#include "tflnest/tflnest_sectors.h"',)
+
 
 @dataclass
 class ModelCode:
@@ -55,7 +57,8 @@ class ModelCode:
             "",
             '#include "model_data.h"',
             *(['#include "model_protocol.h"'] if plan.options.protocol is Protocol.SERIAL else []),
-            *(['#include "port.h"'] if plan.options.marks else []),
+            *(['#include "port.h"'] if plan.options.marks or plan.stored_pages else []),
+            *(['#include "port_config.h"', *_SECTORS_INCLUDE] if plan.stored_pages else []),
             *(f'#include "{header}"' for header in sorted(headers)),
             *self._variant(),
             "",
@@ -110,7 +113,31 @@ class ModelCode:
                 lines += ["", "/* Rooms for pages that come from the host. */"]
             attribute = "MODEL_ALIGNED(16) MODEL_KEPT" if self._keeps_slots else "MODEL_ALIGNED(16)"
             lines.append(f"static {attribute} struct model_page_{page} model_slot_{page};")
-        return lines
+        return [*lines, *self._rooms()]
+
+    def _rooms(self) -> list[str]:
+        """Flash for pages that come later, and what writes them."""
+        if not self.plan.stored_pages:
+            return []
+        lines = [
+            "",
+            "/* Flash sectors for pages that come from the host, with a mark behind each page. */",
+            '#define MODEL_SECTORS __attribute__((section(".sectors"), aligned(PORT_FLASH_SECTOR_BYTES)))',
+        ]
+        for page in self.plan.stored_pages:
+            lines += [
+                "static MODEL_SECTORS struct {",
+                f"    struct model_page_{page} page;",
+                "    uint8_t mark[TFLNEST_SECTORS_MARK_BYTES];",
+                f"}} model_room_{page};",
+            ]
+        return [
+            *lines,
+            "",
+            "static const tflnest_sectors sectors = {",
+            "    .sector_bytes = PORT_FLASH_SECTOR_BYTES, .erase = port_flash_erase, .program = port_flash_program};",
+            "static const tflnest_page_store store = TFLNEST_SECTORS_STORE(&sectors);",
+        ]
 
     @property
     def _keeps_slots(self) -> bool:
@@ -258,6 +285,7 @@ class ModelCode:
             "    .magic = TFLNEST_MODEL_MAGIC,",
             "    .version = TFLNEST_MODEL_VERSION,",
             f"    .level_count = {len(program.levels)},",
+            f"    .stored_pages = {sum(1 << page for page in self.plan.stored_pages)},",
             f"    .operator_count = {len(program.nested_steps)},",
             f"    .input_count = {len(program.subgraph.inputs)},",
             f"    .output_count = {len(program.subgraph.outputs)},",
@@ -266,6 +294,7 @@ class ModelCode:
             "    },",
             "    .levels = levels,",
             "    .pages = pages,",
+            f"    .store = {'&store' if self.plan.stored_pages else 'NULL'},",
             f"    .operators = {'operators' if has_operators else 'NULL'},",
             "    .inputs = inputs,",
             "    .outputs = outputs,",
@@ -298,6 +327,8 @@ class ModelCode:
         image = slot = "NULL"
         if page in self.plan.flash_pages and entry.size:
             image = f"(const uint8_t *)&model_page_{page}"
+        elif page in self.plan.stored_pages:
+            image = f"(const uint8_t *)&model_room_{page}"
         elif page in self.plan.slots:
             slot = f"(uint8_t *)&model_slot_{page}"
         return f"{{.image = {image}, .slot = {slot}, .size = {entry.size}, .crc32 = 0x{entry.crc32:08x}u}}"

@@ -18,14 +18,14 @@ from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
 from firmware_sim.board import Board, list_boards
-from firmware_sim.firmware.code_size import CODE_SIZES, measured_cores
+from firmware_sim.firmware.code_size import CODE_SIZES, SECTORS, measured_cores
 from firmware_sim.firmware.memory import frame_bytes
 from firmware_sim.firmware.plan import Optimization, Protocol
 from firmware_sim.firmware.project import TEMPLATES
 from firmware_sim.firmware.protocol import protocol_header
 from firmware_sim.image import Image
 from firmware_sim.target import align_up
-from firmware_sim.toolchain import COMPILE_FLAGS, LINK_FLAGS, Toolchain, core_flags, run_compiler
+from firmware_sim.toolchain import COMPILE_FLAGS, LINK_FLAGS, WARNINGS, Toolchain, core_flags, run_compiler
 from tflnest.device.calls import functions
 from tflnest.device.sources import INCLUDE, SOURCE, needed_files
 from tflnest.files import read_file, write_file
@@ -126,11 +126,26 @@ def measure_kernels(
 
 
 def measure_base(
-    toolchain: Toolchain, board: Board, optimization: Optimization, protocol: Protocol, folder: Path
+    toolchain: Toolchain,
+    board: Board,
+    optimization: Optimization,
+    protocol: Protocol,
+    folder: Path,
+    sectors: bool = False,
 ) -> tuple[int, frozenset[str]]:
-    """Flash of everything but model and kernels: port, start-up, `main`, pager, protocol; and what it defines."""
+    """Flash of everything but model and kernels: port, start-up, `main`, pager, protocol; and what it defines.
+
+    Args:
+        toolchain: The compiler.
+        board: The board.
+        optimization: For size or for speed.
+        protocol: What `main` does.
+        folder: For temporary files.
+        sectors: Whether pages can come into flash.
+    """
     header = "tflnest/tflnest_protocol_pager.h"
     headers = [header, "tflnest/tflnest_crc32.h", "tflnest/tflnest_protocol.h"]
+    headers += ["tflnest/tflnest_sectors.h"] if sectors else []
     runtime = [path for path in needed_files(headers) if path.suffix == ".c"]
     (folder / "model.h").write_bytes(read_file(TEMPLATES / "stub.h"))
     (folder / "model_protocol.h").write_text(protocol_header("", board.name, frame_bytes(board)), "ascii")
@@ -143,6 +158,7 @@ def measure_base(
         folder / "base.elf",
         include=[folder, INCLUDE, SOURCE],
         optimization=optimization.flag,
+        flags=[*WARNINGS, *(["-DSTUB_SECTORS"] if sectors else [])],
     )
     _compile(toolchain, board.core, optimization, stub, folder / "stub.o", [folder])
     own = Sections()
@@ -175,6 +191,9 @@ def measure(toolchain: Toolchain) -> dict[str, Any]:
                     size, symbols = measure_base(toolchain, board, wanted, protocol, folder)
                     bases.setdefault(board.name, {}).setdefault(str(wanted), {})[str(protocol)] = size
                     defined[board.core] = defined.get(board.core, symbols) & symbols
+                if board.port.flash:
+                    size, _ = measure_base(toolchain, board, wanted, Protocol.SERIAL, folder, sectors=True)
+                    bases[board.name][str(wanted)][SECTORS] = size
         for core in measured_cores():
             everywhere = defined.get(core, _START_UP)
             kernels[core] = {

@@ -22,6 +22,9 @@ from tflnest.files import read_file
 #: Measured by `firmware_sim.firmware.code_measurement`.
 CODE_SIZES = Path(__file__).with_name("code_sizes.json")
 
+#: In place of a protocol: the serial one, and pages that come into flash.
+SECTORS = "sectors"
+
 _WORD = 4
 #: Structures of the runtime on a 32-bit core, in bytes: tflnest_pager.h and tflnest_protocol.h.
 _MODEL_BYTES = 80
@@ -48,12 +51,14 @@ class FlashUse:
         constant_bytes: Parameters, tables, and the description of the model.
         kernel_bytes: Code of the kernels and of the calls.
         base_bytes: Port, start-up, `main`, pager and protocol.
+        sector_bytes: Sectors for pages that come over the line.
     """
 
     page_bytes: int
     constant_bytes: int
     kernel_bytes: int
     base_bytes: int
+    sector_bytes: int = 0
 
     @property
     def code_bytes(self) -> int:
@@ -63,7 +68,7 @@ class FlashUse:
     @property
     def total_bytes(self) -> int:
         """Everything."""
-        return self.page_bytes + self.constant_bytes + self.code_bytes
+        return self.page_bytes + self.constant_bytes + self.code_bytes + self.sector_bytes
 
     def to_dict(self) -> dict[str, Any]:
         """For a report in JSON."""
@@ -94,6 +99,7 @@ def plan_flash(plan: FirmwarePlan, board: Board) -> FlashUse | None:
         constant_bytes=_constants(plan, calls),
         kernel_bytes=_kernels(measured, calls) + _calls_code(calls),
         base_bytes=_base(plan, board),
+        sector_bytes=plan.sectors_bytes(board),
     )
 
 
@@ -107,7 +113,8 @@ def _base(plan: FirmwarePlan, board: Board) -> int:
     """Everything but model and kernels; on a board without a port, as on the one that takes the most."""
     bases = code_sizes()["bases"]
     names = [board.name] if board.name in bases else list(bases)
-    return max(int(bases[name][str(plan.options.optimization)][str(plan.options.protocol)]) for name in names)
+    kind = SECTORS if plan.stored_pages else str(plan.options.protocol)
+    return max(int(bases[name][str(plan.options.optimization)][kind]) for name in names)
 
 
 def _calls_code(calls: Iterable[Call]) -> int:

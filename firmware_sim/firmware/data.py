@@ -48,7 +48,9 @@ class Constants:
         self.members = page_members(self.plan.program)
 
     def page(self, page: int) -> str:
-        """The C variable of a page: constants in flash, or a slot in SRAM."""
+        """The C variable of a page: constants in flash, a room in flash, or a slot in SRAM."""
+        if page in self.plan.stored_pages:
+            return f"model_room_{page}.page"
         return f"model_page_{page}" if page in self.plan.flash_pages else f"model_slot_{page}"
 
     def name(self, value: Constant | Computed, prefix: str) -> str:

@@ -28,7 +28,7 @@ from firmware_sim.firmware.project import (
     write_project,
 )
 from firmware_sim.pager import Placement
-from tflnest.errors import DoesNotFitError
+from tflnest.errors import DoesNotFitError, UsageError
 from tflnest.model import Model
 from tflnest.version import __version__
 
@@ -85,7 +85,7 @@ def generate_firmware(
     Raises:
         DoesNotFitError: The board's memory is too small; the hint says what would fit.
         UnsupportedError: The device runtime lacks operators; the message names every one of them.
-        UsageError: The model has no such level, or the board no port.
+        UsageError: The model has no such level, the board no port, or pages cannot come where they should.
         FormatError: The model is corrupt.
     """
     loaded = model if isinstance(model, Model) else Model.load(model)
@@ -97,6 +97,7 @@ def generate_firmware(
     else:
         port_of(chosen)
     plan = plan_firmware(loaded, core_of(chosen), wanted)
+    _check_coming(plan, chosen)
     if component:
         manifest = _manifest(plan, chosen, None, None)
         project = component_project(plan, name, manifest, component_memory(plan))
@@ -105,6 +106,27 @@ def generate_firmware(
     manifest = _manifest(plan, chosen, sram, flash)
     project = board_project(plan, chosen, name, manifest, board_memory(sram, flash, chosen))
     return Firmware(plan, chosen, sram, flash, project)
+
+
+def _check_coming(plan: FirmwarePlan, board: Board) -> None:
+    """Refuse firmware whose pages could not come."""
+    options = plan.options
+    if not (options.sectors or options.empty):
+        return
+    if options.protocol is not Protocol.SERIAL:
+        raise UsageError(
+            "pages cannot come: a component, and firmware without a protocol, have no serial port",
+            "generate firmware with --protocol serial, or keep all pages in it (--pages flash)",
+        )
+    if plan.program.model.directory is None:
+        raise UsageError(
+            "the model is not nested, so it has no pages that could come", "nest it: tflnest convert"
+        )
+    if plan.stored_pages and not port_of(board).flash:
+        raise UsageError(
+            f"the port of the board {board.name} has no driver for flash sectors",
+            "keep pages in SRAM (--pages sram, with --empty the base page too), or write one: PORTS.md",
+        )
 
 
 def _manifest(plan: FirmwarePlan, board: Board, sram: Sram | None, flash: FlashUse | None) -> dict[str, Any]:
@@ -118,6 +140,8 @@ def _manifest(plan: FirmwarePlan, board: Board, sram: Sram | None, flash: FlashU
         "core": str(plan.core),
         "levels": list(plan.levels),
         "pages": str(options.pages),
+        "stored_pages": list(plan.stored_pages),
+        "empty": options.empty,
         "protocol": str(options.protocol),
         "optimization": str(options.optimization),
         "smallest": options.smallest,
@@ -157,6 +181,8 @@ def require_fit(plan: FirmwarePlan, board: Board) -> tuple[Sram, FlashUse | None
         )
     if flash is not None and flash.total_bytes > board.flash_bytes:
         parts = f"code about {flash.code_bytes:,} + model {flash.page_bytes + flash.constant_bytes:,}"
+        if flash.sector_bytes:
+            parts += f" + sectors for pages {flash.sector_bytes:,}"
         raise DoesNotFitError(
             f"{board.name}: the firmware needs {flash.total_bytes:,} bytes of flash ({parts}), and there are "
             f"{board.flash_bytes:,}: short by {flash.total_bytes - board.flash_bytes:,} bytes",
@@ -219,6 +245,7 @@ def board_memory(sram: Sram, flash: FlashUse | None, board: Board) -> str:
             "| flash | bytes |",
             "|---|---|",
             f"| pages | {flash.page_bytes:,} |",
+            *([f"| sectors for pages | {flash.sector_bytes:,} |"] if flash.sector_bytes else []),
             f"| parameters and tables | {flash.constant_bytes:,} |",
             f"| code, estimated | {flash.code_bytes:,} |",
             f"| all, of {board.flash_bytes:,} | {flash.total_bytes:,} |",

@@ -11,6 +11,8 @@ from firmware_sim.board import Board
 from firmware_sim.firmware.arena import Arena, plan_firmware_arena
 from firmware_sim.firmware.program import DeviceProgram, device_program
 from firmware_sim.pager import Placement
+from firmware_sim.sectors import MARK_BYTES
+from firmware_sim.target import align_up
 from tflnest.device import Call, Core
 from tflnest.errors import UsageError
 from tflnest.model import Model
@@ -42,6 +44,9 @@ class Options:
     Attributes:
         level: The highest level that there is memory for; None for the full-bit level.
         pages: Where the lower-bit pages rest; the base page rests in flash.
+        sectors: Whether pages that rest in flash come over the line, into sectors of their own; the base page does not.
+        empty: Whether the firmware has no page at all: the base page comes too, into flash, where the other pages rest
+            in SRAM into SRAM.
         smallest: Whether the smallest arena counts more than speed.
         protocol: Whether the firmware talks to a host, or runs once on input of its own.
         optimization: For size or for speed.
@@ -50,6 +55,8 @@ class Options:
 
     level: int | None = None
     pages: Placement = Placement.FLASH
+    sectors: bool = False
+    empty: bool = False
     smallest: bool = False
     protocol: Protocol = Protocol.SERIAL
     optimization: Optimization = Optimization.SPEED
@@ -83,12 +90,34 @@ class FirmwarePlan:
         """Where a page rests; None where the firmware has no room for it."""
         if page > self.top:
             return None
-        return Placement.FLASH if page == 0 else self.options.pages
+        in_sram = self.options.empty and self.options.pages is Placement.SRAM
+        return Placement.FLASH if page == 0 and not in_sram else self.options.pages
 
     @property
     def flash_pages(self) -> tuple[int, ...]:
-        """The pages in flash."""
-        return tuple(page for page in range(self.top + 1) if self.placement(page) is Placement.FLASH)
+        """The pages that are constants in flash."""
+        return tuple(
+            page
+            for page in range(self.top + 1)
+            if self.placement(page) is Placement.FLASH and page not in self.stored_pages
+        )
+
+    @property
+    def stored_pages(self) -> tuple[int, ...]:
+        """The pages that come over the line into flash."""
+        options = self.options
+        return tuple(
+            page
+            for page in range(self.top + 1)
+            if self.placement(page) is Placement.FLASH
+            and (options.empty or (page and options.sectors))
+            and self.program.pages[page].size
+        )
+
+    def sectors_bytes(self, board: Board) -> int:
+        """Bytes of flash for the pages that come into it, whole sectors."""
+        sizes = (self.program.pages[page].size + MARK_BYTES for page in self.stored_pages)
+        return sum(align_up(size, board.flash_sector_bytes) for size in sizes)
 
     @property
     def slots(self) -> tuple[int, ...]:

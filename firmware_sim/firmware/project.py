@@ -84,6 +84,8 @@ def model_files(plan: FirmwarePlan, board: Board | None) -> dict[str, str]:
 def runtime_files(plan: FirmwarePlan, board: Board | None) -> dict[str, str]:
     """The files of the runtime that are in use."""
     headers = {call.function.header for calls in plan.calls for call in calls} | set(_HEADERS)
+    if plan.stored_pages:
+        headers.add("tflnest/tflnest_sectors.h")
     if board is not None:
         headers |= set(_MAIN_HEADERS[plan.options.protocol])
     files = {}
@@ -147,7 +149,8 @@ def board_project(
     """
     files = model_files(plan, board)
     files |= runtime_files(plan, board)
-    files |= {f"port/{name}": text for name, text in board_port.port_files(board).items()}
+    port_files = board_port.port_files(board, plan.sectors_bytes(board))
+    files |= {f"port/{name}": text for name, text in port_files.items()}
     files["main.c"] = f"/* {heading(plan, board)} */\n" + _template(f"main_{plan.options.protocol}.c")
     names = [name for name in sorted(files) if name.endswith(".c")]
     flags = list(core_flags(board.core))
@@ -234,6 +237,10 @@ def _readme_values(plan: FirmwarePlan, title: str, memory: str) -> dict[str, str
         for page in program.pages:
             placement = plan.placement(page.index)
             where = "no room was left for it" if placement is None else _WHERE[str(placement)]
+            if page.index in plan.stored_pages:
+                where = _IN_SECTORS
+            elif page.index == 0 and placement is not None and page.index in plan.slots:
+                where = _WHERE["sram"]
             rows.append(f"| {page.level} | {page.index} | {page.size:,} | {where} |")
         levels = "\n".join(rows)
     identity = program.identity.hex()
@@ -246,6 +253,7 @@ def _readme_values(plan: FirmwarePlan, title: str, memory: str) -> dict[str, str
     }
 
 
+_IN_SECTORS = "in flash sectors; sent over the serial port once"
 _WHERE = {
     "flash": "in flash",
     "sram": "in SRAM; sent over the serial port once",

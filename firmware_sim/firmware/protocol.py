@@ -29,6 +29,7 @@ _FUNCTIONS = (
     "page_end",
     "page_out",
     "page_image",
+    "page_found",
     "set_level",
     "set_operator_level",
     "invoke",
@@ -72,7 +73,7 @@ def protocol_text(plan: FirmwarePlan, places: dict[int, str], free_sram_bytes: i
     Args:
         plan: What is generated.
         places: C expressions of where inputs and outputs lie, by tensor.
-        free_sram_bytes: SRAM that nothing uses.
+        free_sram_bytes: SRAM that nothing uses, slots without a page not counted.
 
     Raises:
         UnsupportedError: An input or output has more dimensions than the protocol tells.
@@ -120,8 +121,7 @@ def protocol_text(plan: FirmwarePlan, places: dict[int, str], free_sram_bytes: i
         "",
         "static uint32_t free_sram(void *context)",
         "{",
-        "    (void)context;",
-        f"    return {free_sram_bytes}u;",
+        f"    return {free_sram_bytes}u + tflnest_pager_unused_bytes(context);",
         "}",
         "",
         "const tflnest_protocol_model model_protocol = {",
@@ -133,7 +133,7 @@ def protocol_text(plan: FirmwarePlan, places: dict[int, str], free_sram_bytes: i
 def _page_row(plan: FirmwarePlan, page: int) -> str:
     entry = plan.program.pages[page]
     placement = plan.placement(page)
-    capacity = entry.size if page in plan.slots else 0
+    capacity = entry.size if page in (*plan.slots, *plan.stored_pages) else 0
     place = _PLACES[placement or Placement.HOST]
     return (
         f"{{.level = {plan.program.levels[page]}, .place = {place}, .size = {entry.size}, "

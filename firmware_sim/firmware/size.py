@@ -13,6 +13,7 @@ from firmware_sim.board import Board, CycleCosts, Emulation, FlashMethods, Port
 from firmware_sim.firmware.project import read_manifest
 from firmware_sim.firmware.selftest import run_selftest
 from firmware_sim.image import Image
+from firmware_sim.target import align_up
 from firmware_sim.toolchain import Toolchain, link_error
 from tflnest.errors import TflnestError, UsageError
 from tflnest.version import JSON_SCHEMA_VERSION
@@ -36,6 +37,7 @@ class Linked:
         static_bytes: All other variables, with the gaps between objects.
         sram_bytes: Everything in SRAM.
         flash_bytes: Everything in flash.
+        sector_bytes: Sectors for pages that come over the line, the part of it that is not linked.
     """
 
     stack_bytes: int
@@ -44,6 +46,7 @@ class Linked:
     static_bytes: int
     sram_bytes: int
     flash_bytes: int
+    sector_bytes: int
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,9 @@ class SizeReport:
     def as_planned(self) -> bool:
         """Whether SRAM is equal and flash within the tolerance."""
         deviation = self.flash_deviation
+        planned = self.manifest["flash"]
+        if planned is not None and planned["sector_bytes"] != self.linked.sector_bytes:
+            return False
         return self.sram_equal and (deviation is None or abs(deviation) <= FLASH_TOLERANCE)
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,6 +161,8 @@ def linked_sizes(image: Image, board: Board) -> Linked:
     sram = (
         max(section.address + section.size for section in sections if section.is_writable) - board.sram_base
     )
+    rooms = [symbol.size for name, symbol in image.symbols.items() if name.startswith("model_room_")]
+    sectors = sum(align_up(size, board.flash_sector_bytes) for size in rooms)
     flash = [section for section in sections if section.has_content]
     last = max(section.load_address + section.size for section in flash)
     symbols = image.symbols
@@ -167,7 +175,8 @@ def linked_sizes(image: Image, board: Board) -> Linked:
         slot_bytes=slots,
         static_bytes=sram - stack - arena - slots,
         sram_bytes=sram,
-        flash_bytes=last - min(section.load_address for section in flash),
+        flash_bytes=last - min(section.load_address for section in flash) + sectors,
+        sector_bytes=sectors,
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from firmware_sim.board import Board
 from firmware_sim.firmware.code_measurement import measure_base, measure_kernels, text_of
-from firmware_sim.firmware.code_size import CODE_SIZES, code_sizes, struct_size
+from firmware_sim.firmware.code_size import CODE_SIZES, SECTORS, code_sizes, struct_size
 from firmware_sim.firmware.plan import Optimization, Protocol
 from firmware_sim.toolchain import Toolchain
 from tests.firmware_sim.monitor import require_emulator
@@ -35,6 +35,13 @@ def test_bases_are_up_to_date(protocol, toolchain, tmp_path):
     board = Board.load("mps2-an386")
     size, _ = measure_base(toolchain, board, Optimization.SPEED, protocol, tmp_path)
     known = code_sizes()["bases"][board.name]["speed"][str(protocol)]
+    assert abs(size - known) <= TOLERANCE * known, HINT
+
+
+def test_the_base_with_flash_sectors_is_up_to_date(toolchain, tmp_path):
+    board = Board.load("microbit")
+    size, _ = measure_base(toolchain, board, Optimization.SIZE, Protocol.SERIAL, tmp_path, sectors=True)
+    known = code_sizes()["bases"][board.name]["size"][SECTORS]
     assert abs(size - known) <= TOLERANCE * known, HINT
 
 

@@ -25,12 +25,14 @@ _REPORTS = ("text", "json")
 @click.option("-o", "--output", type=click.Path(), metavar="DIR", required=True, help="Folder to make.")
 @click.option("-f", "--force", is_flag=True, help="Replace firmware that was generated into DIR before.")
 @click.option("--level", type=int, metavar="B", help="Highest level to leave memory for. [default: full-bit]")
+@click.option("--empty", is_flag=True, help="No page at all: the base page comes over the serial port too.")
 @click.option(
     "--pages",
-    type=click.Choice(["flash", "sram", "host"]),
+    type=click.Choice(["flash", "sectors", "sram", "host"]),
     default="flash",
     show_default=True,
-    help="Where the lower-bit pages rest; those in SRAM and on the host come over the serial port.",
+    help="Where the lower-bit pages rest; sectors: in flash, but they come over the serial port, as those in SRAM "
+    "and on the host do.",
 )
 @click.option("--smallest", is_flag=True, help="The smallest arena, however slow.")
 @click.option(
@@ -67,6 +69,7 @@ def command(
     force: bool,
     level: int | None,
     pages: str,
+    empty: bool,
     smallest: bool,
     protocol: str,
     optimize: str,
@@ -85,6 +88,7 @@ def command(
       tflnest firmware nested.tflite --board stm32vldiscovery -o firmware
       make -C firmware && tflnest size firmware
       tflnest firmware nested.tflite --board mps2-an386 --pages host -o firmware
+      tflnest firmware nested.tflite --board microbit --pages sectors --empty -o firmware
       tflnest firmware nested.tflite --board netduinoplus2 --format c -o component
     """
     from firmware_sim.firmware.generation import generate_firmware
@@ -99,7 +103,9 @@ def command(
         load_board(board, sram, flash),
         Options(
             level=level,
-            pages=Placement(pages),
+            pages=Placement.FLASH if pages == "sectors" else Placement(pages),
+            sectors=pages == "sectors",
+            empty=empty,
             smallest=smallest,
             protocol=Protocol(protocol),
             optimization=Optimization(optimize),
@@ -135,11 +141,12 @@ def _show(screen: ui.Screen, made: Firmware, output: str) -> None:
         )
     if made.flash is not None:
         flash = made.flash
+        sectors = f"sectors {ui.size(flash.sector_bytes)}, " if flash.sector_bytes else ""
         facts.append(
             (
                 "flash",
                 f"{ui.size(flash.total_bytes)} of {ui.size(board.flash_bytes)}: pages {ui.size(flash.page_bytes)}, "
-                f"parameters {ui.size(flash.constant_bytes)}, code {ui.size(flash.code_bytes)} (estimate)",
+                f"{sectors}parameters {ui.size(flash.constant_bytes)}, code {ui.size(flash.code_bytes)} (estimate)",
             )
         )
     screen.facts(facts)

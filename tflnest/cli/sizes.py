@@ -45,6 +45,8 @@ def _show(screen: ui.Screen, report: SizeReport) -> None:
         ("SRAM", planned["total_bytes"], linked.sram_bytes),
     ]
     flash = report.manifest["flash"]
+    if flash is not None and flash["sector_bytes"]:
+        rows.append(("flash sectors", flash["sector_bytes"], linked.sector_bytes))
     if flash is not None:
         rows.append(("flash", flash["total_bytes"], linked.flash_bytes))
     screen.table(

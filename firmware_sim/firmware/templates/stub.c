@@ -3,6 +3,15 @@
 #include "model_protocol.h"
 #include "tflnest/tflnest_protocol_pager.h"
 
+#ifdef STUB_SECTORS
+#include "port.h"
+#include "port_config.h"
+#include "tflnest/tflnest_sectors.h"
+
+static const tflnest_sectors sectors = {PORT_FLASH_SECTOR_BYTES, port_flash_erase, port_flash_program};
+static const tflnest_page_store store = TFLNEST_SECTORS_STORE(&sectors);
+#endif
+
 static uint8_t data[16];
 static const uint8_t levels[1] = {8};
 static const tflnest_page pages[1] = {{NULL, NULL, 0, 0}};
@@ -21,6 +30,9 @@ const tflnest_model model = {
     .output_count = 1,
     .levels = levels,
     .pages = pages,
+#ifdef STUB_SECTORS
+    .store = &store,
+#endif
     .inputs = tensors,
     .outputs = tensors,
     .invoke = invoke,
@@ -35,8 +47,7 @@ tflnest_status model_start(void)
 
 static uint32_t free_sram(void *context)
 {
-    (void)context;
-    return 0;
+    return tflnest_pager_unused_bytes(context);
 }
 
 const tflnest_protocol_model model_protocol = {
@@ -53,6 +64,7 @@ const tflnest_protocol_model model_protocol = {
     .page_end = tflnest_protocol_pager_page_end,
     .page_out = tflnest_protocol_pager_page_out,
     .page_image = tflnest_protocol_pager_page_image,
+    .page_found = tflnest_protocol_pager_page_found,
     .set_level = tflnest_protocol_pager_set_level,
     .set_operator_level = tflnest_protocol_pager_set_operator_level,
     .invoke = tflnest_protocol_pager_invoke,
