@@ -141,6 +141,15 @@ def network(seed: int = 0) -> Model:
     return net.finish(y)
 
 
+def calm_network(seed: int = 0) -> Model:
+    """The same with an output of so coarse a scale that it is never full, so that margins differ."""
+    model = network(seed)
+    output = model.tree.subgraphs[0].tensors[model.graph.main.outputs[0]]
+    output.quantization.scale = [float(output.quantization.scale[0]) * 32]
+    model.changed()
+    return Model.from_bytes(model.to_bytes())
+
+
 def small_network(seed: int = 0) -> Model:
     """conv 1x1 -> fully connected, about 2 kB: for tests that try every byte."""
     net = NetworkBuilder(seed)

@@ -296,7 +296,7 @@ class Interpreter:
         if not isinstance(self.policy, Margin):
             return None
         if self.policy.threshold is None:
-            raise UsageError("the margin has no threshold", "calibrate it: tflnest.policy.calibrate_margin")
+            raise UsageError("the margin has no threshold", "calibrate it: tflnest.margin.calibrate_margin, or tflnest eval --policy margin:auto")
         low = self.levels[0] if self.policy.level is None else self.policy.level
         if len(self.levels) < 2 or low == self.levels[-1]:
             raise UsageError(f"the policy {self.policy} needs a level below the full-bit one")

@@ -50,7 +50,7 @@ class Margin:
     level: int | None = None
 
     def __str__(self) -> str:
-        threshold = "auto" if self.threshold is None else f"{self.threshold:g}"
+        threshold = "auto" if self.threshold is None else f"{self.threshold:.9g}"
         return f"margin:{threshold}" + ("" if self.level is None else f":{self.level}")
 
 
@@ -103,7 +103,7 @@ def margin_steps(threshold: float, output: Tensor) -> int:
         UnsupportedError: The output is no vector of quantized integers.
     """
     check_output(output)
-    return math.ceil(round(threshold / output.scale, 9))
+    return math.ceil(round(threshold / output.scale, 6))
 
 
 def check_output(output: Tensor) -> None:

@@ -14,15 +14,20 @@ from tflnest.interpreter import ENGINES, FULL_BITS, Interpreter
 from tflnest.materialization import materialize
 from tflnest.model import Model
 from tflnest.native.library import is_available
+from tflnest.policy import Policy, Static, parse_policy
 from tflnest.progress import Progress, silent
 from tflnest.schema import runtime
 from tflnest.silence import silenced
+from tflnest.widths import Widths
 
 #: A stock TensorFlow Lite runtime; not bit-exact with the reference engine.
 STOCK_ENGINE = "litert"
 
 #: Samples that go through a model between two reports of progress.
 CHUNK = 32
+
+#: The same where samples of the same widths are run together.
+POLICY_CHUNK = 128
 
 #: Outputs of a model: one array (samples, values of one sample) per output tensor.
 Outputs = tuple[NDArray[Any], ...]
@@ -37,6 +42,7 @@ class Runner:
         engine: "reference", "native", "litert", or "auto": for integer models the native engine, or the reference
             engine where there is no C compiler; stock TensorFlow Lite for float ones. The native engine uses
             all cores.
+        policy: How the level of each input is decided; see `Interpreter`.
 
     Attributes:
         input: The input tensor.
@@ -44,11 +50,17 @@ class Runner:
         engine: The engine that was chosen.
 
     Raises:
-        UsageError: No such engine or level.
+        UsageError: No such engine or level, or a policy that the model has nothing for.
         UnsupportedError: The model has several inputs, or the engine does not run it.
     """
 
-    def __init__(self, model: Model, level: int | None = None, engine: str = "auto") -> None:
+    def __init__(
+        self,
+        model: Model,
+        level: int | None = None,
+        engine: str = "auto",
+        policy: str | Policy = "static",
+    ) -> None:
         if engine not in ("auto", STOCK_ENGINE, *ENGINES):
             raise UsageError(
                 f"there is no engine {engine!r}", f"engines: auto, {STOCK_ENGINE}, {', '.join(ENGINES)}"
@@ -72,6 +84,13 @@ class Runner:
         self.engine = engine
         self._stock: Any = None
         self._own: Interpreter | None = None
+        self._widths: list[Widths] = []
+        policy = parse_policy(policy)
+        if engine == STOCK_ENGINE and not isinstance(policy, Static):
+            raise UsageError(
+                f"the engine {STOCK_ENGINE} runs the level that is set, not the policy {policy}",
+                "take the engine native or reference",
+            )
         if engine == STOCK_ENGINE:
             stock = model if model.directory is None else materialize(model, level)
             self._stock = _stock_interpreter(stock.to_bytes())
@@ -81,7 +100,9 @@ class Runner:
                 engine=engine,
                 level=level if model.directory is not None else None,
                 threads=usable_cores() if engine == "native" else 1,
+                policy=policy,
             )
+        self._chunk = CHUNK if isinstance(policy, Static) else POLICY_CHUNK
 
     @property
     def fallbacks(self) -> dict[str, str]:
@@ -97,13 +118,29 @@ class Runner:
             progress: Told how many samples are done.
         """
         parts: list[Outputs] = []
+        self._widths = []
         progress(stage, 0, len(x))
-        for start in range(0, len(x), CHUNK):
-            chunk = x[start : start + CHUNK]
-            outputs = self._run_stock(chunk) if self._own is None else self._run_own(self._own, chunk)
+        for start in range(0, len(x), self._chunk):
+            chunk = x[start : start + self._chunk]
+            if self._own is None:
+                outputs = self._run_stock(chunk)
+            else:
+                outputs = self._run_own(self._own, chunk)
+                self._widths.append(self._own.widths.of_samples(np.arange(start, start + len(chunk))))
             parts.append(tuple(output.reshape(len(chunk), -1) for output in outputs))
             progress(stage, start + len(chunk), len(x))
         return tuple(np.concatenate(group) for group in zip(*parts, strict=True))
+
+    @property
+    def widths(self) -> Widths:
+        """The widths of every operator with a filter, for each sample of the last run.
+
+        Raises:
+            UsageError: The engine does not tell, or nothing has run.
+        """
+        if not self._widths:
+            raise UsageError(f"the engine {self.engine} has told no widths yet")
+        return Widths.joined(self._widths)
 
     @staticmethod
     def _run_own(interpreter: Interpreter, x: NDArray[Any]) -> Outputs:

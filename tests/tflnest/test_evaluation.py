@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.models import nested, network
+from tests.controllers import controlled
+from tests.models import calm_network, everything, nested, network, random_inputs
 from tests.single_operator import GraphBuilder
 from tflnest.dataset import Dataset
 from tflnest.errors import FormatError, UsageError
@@ -105,8 +106,10 @@ def test_the_report_is_json(model, data):
     document = json.loads(json.dumps(evaluate(model, data, limit=3).to_dict()))
     assert document["schema_version"] == 1
     assert set(document["levels"][0]) == {
-        *("level", "top1", "agreement", "identical", "mean_difference", "resident_bytes", "seconds")
+        *("level", "top1", "agreement", "identical", "mean_difference", "resident_bytes", "seconds"),
+        "bit_operations",
     }
+    assert document["policy"] is document["calibration"] is None
 
 
 def test_float_models_run_in_the_stock_runtime():
@@ -117,3 +120,76 @@ def test_float_models_run_in_the_stock_runtime():
     x = np.array([[0, 1, 2, 3], [9, -1, 0, 2]], np.float32)
     result = evaluate(model, Dataset(x, np.array([3, 1])))
     assert (result.engine, result.levels[0].top1) == ("litert", 0.5)
+
+
+# ------------------------------------------------------------------------------------------------ policies
+
+
+def policy_data(model: Model) -> Dataset:
+    x = random_inputs(model, 30)
+    return Dataset(x, Interpreter(model=model).run(x).argmax(axis=1))
+
+
+def test_a_controller_is_measured_beside_the_levels() -> None:
+    model = controlled()
+    data = policy_data(model)
+    result = evaluate(model, data, engine="reference")
+    assert [row.level for row in result.levels] == [4, 6, 8] and result.policy is not None
+    row = result.policy
+    assert (row.policy, row.level) == ("dynamic", 8)
+    interpreter = Interpreter(model=model, policy="dynamic")
+    classes, widths = interpreter.run(data.x).argmax(axis=1), interpreter.widths
+    assert row.top1 == pytest.approx((classes == data.y).mean())
+    assert row.bit_operations == pytest.approx(widths.bit_operations().mean())
+    assert row.narrowed_activations == pytest.approx(widths.narrowed_activations().mean())
+    assert row.requantization_macs == 2 * (row.narrowed_activations + row.narrowed_weights)
+    assert [item.shares for item in row.operators] == widths.distribution()
+    assert row.repeated == row.limited == 0.0
+    document = json.loads(json.dumps(result.to_dict()))
+    assert sum(item["share"] for item in document["policy"]["operators"][3]["widths"]) == pytest.approx(1.0)
+    assert evaluate(model, data, engine="reference", level=8).policy is None
+    assert evaluate(model, data, engine="reference", policy="static").policy is None
+    capped = evaluate(model, data, engine="reference", policy="dynamic", level=4)
+    assert [item.level for item in capped.levels] == [4]
+    assert capped.policy is not None and capped.policy.limited > 0 and capped.policy.level == 4
+
+
+def test_what_a_margin_pages_is_counted() -> None:
+    model = nested(calm_network(), everything())
+    data = policy_data(model)
+    result = evaluate(model, data, policy="margin:auto", max_drop=0.0, engine="reference")
+    assert result.calibration is not None and result.policy is not None
+    row = result.policy
+    assert row.policy == str(result.calibration.policy) and row.top1 == 1.0
+    assert row.repeated == pytest.approx(result.calibration.repeated) and 0 < row.repeated < 1
+    assert model.directory is not None
+    low, full = result.levels[0], evaluate(model, data, level=4, engine="reference").levels[0]
+    assert low.bit_operations == 2 * full.bit_operations
+    assert row.bit_operations == pytest.approx(full.bit_operations * (1 + 2 * row.repeated))
+    above = sum(page.size for page in model.directory.pages[1:])
+    assert row.paged_bytes == pytest.approx(row.repeated * above)
+    assert result.to_dict()["calibration"]["policy"] == row.policy
+
+
+def test_a_margin_can_be_calibrated_on_other_data() -> None:
+    model = nested(network(), everything())
+    data = policy_data(model)
+    other = Dataset(data.x[:10], data.y[:10])
+    result = evaluate(model, data, policy="margin:auto", max_drop=0.0, calibration=other, engine="reference")
+    assert result.calibration is not None
+    assert result.calibration.repeated == pytest.approx(round(10 * result.calibration.repeated) / 10)
+
+
+def test_policies_that_make_no_sense_are_refused() -> None:
+    model = nested(network(), everything())
+    data = policy_data(model)
+    for options, message in (
+        ({"policy": "dynamic"}, "needs a controller"),
+        ({"policy": "margin:0.1", "level": [4, 8]}, "one level set"),
+        ({"policy": "margin:0.1", "max_drop": 1.0}, "for the policy margin:auto"),
+        ({"max_cost": 0.5}, "for the policy margin:auto"),
+        ({"policy": "margin:0.1", "engine": "litert"}, "take the engine native"),
+        ({"policy": "margin:auto"}, "calibrated for something"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            evaluate(model, data, **options)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.controllers import controlled
-from tests.models import NetworkBuilder, everything, nested, network, random_inputs
+from tests.models import NetworkBuilder, calm_network, everything, nested, network, random_inputs
 from tflnest.errors import UnsupportedError, UsageError
 from tflnest.interpreter import Interpreter
 from tflnest.policy import Dynamic, Margin, Static, margin_steps, margins, parse_policy
@@ -48,7 +48,7 @@ def test_steps_are_exact_where_the_threshold_is_a_multiple_of_the_scale() -> Non
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_unsure_inputs_run_at_the_full_level(engine: str) -> None:
-    model = nested(network(), everything())
+    model = nested(calm_network(), everything())
     x = random_inputs(model, 40)
     low, full = (Interpreter(model=model, level=level).run(x) for level in (4, 8))
     scale = model.graph.main.output_tensors()[0].scale

@@ -57,3 +57,25 @@ def test_without_matplotlib_nothing_runs(files, call, tmp_path, monkeypatch):
 def test_a_file_is_needed(call, files):
     done = call("eval", "--data", files.data)
     assert done.code == 2 and "FILE" in done.err
+
+
+def test_a_margin_is_calibrated_and_shown(files, call):
+    command = ("eval", files.nested, "--data", files.data, "--limit", 8, "--policy", "margin:auto")
+    done = call(*command, "--max-drop", 0)
+    assert done.code == 0, done.err
+    assert "was calibrated: a drop of 0.00 points" in done.out and "multiply-accumulates" in done.out
+    document = call(*command, "--max-bops", "200%", "--format=json").json
+    assert document["calibration"]["cost"] <= 2.0
+    assert [row["level"] for row in document["levels"]] == [8]
+    assert document["policy"]["policy"].startswith("margin:")
+
+
+def test_a_cost_that_no_margin_keeps_to(files, call):
+    command = ("eval", files.nested, "--data", files.data, "--limit", 4, "--policy", "margin:auto")
+    done = call(*command, "--max-bops", "10%")
+    assert done.code == 5 and "of the full-bit level's bit operations" in done.err
+    for wrong in ("10", "x%", "-3%"):
+        done = call(*command, "--max-bops", wrong)
+        assert done.code == 2 and "is no share" in done.err
+    done = call("eval", files.nested, "--data", files.data, "--policy", "fast")
+    assert done.code == 2 and "policies:" in done.err
