@@ -4,45 +4,25 @@ A filter with at most 128 different values becomes indices of 1 to 7 bits and on
 operator stands right before each operator that reads such a filter and writes the expanded filter for it, into the
 tensor arena or into the memory given to `SetDecompressionMemory`. The numbers are the same as in the materialized
 level, and so are the outputs.
-
-The layout is that of `tensorflow/lite/micro/kernels/decode_state.h` and `decode_state_lut.cc` in TensorFlow Lite
-Micro. The kernel takes the number of channels from the filter's scales and moves on by `stride` entries from one
-channel's table to the next; a stride of 0 makes all channels read one table.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tflnest.errors import UnsupportedError
 from tflnest.graph import Operator, Subgraph, Tensor
+from tflnest.lookup_table import DECODE, MAX_INDEX_BITS, encode, index_bits
 from tflnest.materialization import materialize
 from tflnest.model import Model, add_constant, opcode_index
 from tflnest.nested import CHANNEL_AXIS
 from tflnest.pruning import prune
 from tflnest.schema import schema
-
-#: Name of the custom operator that `MicroMutableOpResolver::AddDecode` registers.
-DECODE = "TFLM_DECODE"
-
-#: Bytes of the header that every kind of encoding begins with, DECODE Common Metadata.
-HEADER_BYTES = 16
-
-#: Widest index.
-MAX_INDEX_BITS = 7
-
-#: The value of the axis field that means one table for the whole tensor.
-ONE_TABLE = 15
-
-#: Positions and values in the header: byte 0 is the kind (0: LUT), 1 and 4 are versions.
-_VERSION, _LUT_VERSION, _PARAMETERS, _STRIDE = 1, 4, 5, 6
 
 #: Bytes that a DECODE operator, its tensors and its header take in the file, besides indices and table.
 OVERHEAD_BYTES = 192
@@ -151,43 +131,6 @@ def export_lookup_tables(source: Model, level: int | None = None) -> LookupTable
     decoded = max(item.weights for item in filters if item.index_bits is not None)
     finished = Model.from_bytes(model.to_bytes())
     return LookupTableExport(finished, level, filters, len(full.to_bytes()), decoded)
-
-
-def encode(weights: NDArray[np.int8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Indices and ancillary data of a filter.
-
-    Args:
-        weights: int8, any shape, with 1 to 128 different values.
-
-    Returns:
-        The packed indices, most significant bit first, and header and table; both uint8, 1-D.
-    """
-    table, indices = np.unique(weights, return_inverse=True)
-    bits = index_bits(table.size)
-    assert bits <= MAX_INDEX_BITS
-    header = np.zeros(HEADER_BYTES, np.uint8)
-    header[_VERSION] = header[_LUT_VERSION] = 1
-    header[_PARAMETERS] = ONE_TABLE << 4 | bits
-    header[_STRIDE] = 0
-    places = np.arange(bits - 1, -1, -1)
-    packed = np.packbits((indices.reshape(-1, 1) >> places & 1).astype(np.uint8))
-    full_table = np.zeros(1 << bits, np.int8)
-    full_table[: table.size] = table
-    return packed, np.concatenate([header, full_table.view(np.uint8)])
-
-
-def decode(packed: NDArray[np.uint8], ancillary: NDArray[np.uint8], count: int) -> NDArray[np.int8]:
-    """The values that DECODE computes, int8 (count,); the inverse of `encode`."""
-    bits = int(ancillary[_PARAMETERS]) & MAX_INDEX_BITS
-    digits = np.unpackbits(packed)[: count * bits].reshape(count, bits)
-    indices = digits @ (1 << np.arange(bits - 1, -1, -1))
-    values: NDArray[np.int8] = ancillary[HEADER_BYTES:].view(np.int8)[indices]
-    return values
-
-
-def index_bits(values: int) -> int:
-    """Bits of an index into a table of so many values, at least 1."""
-    return max(1, math.ceil(math.log2(values)))
 
 
 class _Encoder:

@@ -9,6 +9,7 @@ import click
 from tflnest.cli import ui
 from tflnest.errors import UsageError
 from tflnest.files import check_writable
+from tflnest.materialization import materialize
 from tflnest.model import Model
 
 if TYPE_CHECKING:
@@ -129,16 +130,27 @@ def _component(
 
 def _lookup_tables(screen: ui.Screen, file: str, output: str, force: bool, level: int | None) -> None:
     from converters.exporting.lookup_table import export_lookup_tables
+    from firmware_sim.arena import plan_arena
 
-    made = export_lookup_tables(Model.load(file), level)
+    source = Model.load(file)
+    made = export_lookup_tables(source, level)
     made.model.save(output, force)
-    screen.json({"input": file, "target": "tflm-lut", "output": output, **made.to_dict()})
+    stock = source if made.level is None else materialize(source, made.level)
+    heads = {
+        "head_bytes": plan_arena(made.model).head_bytes,
+        "int8_head_bytes": plan_arena(stock).head_bytes,
+    }
+    screen.json({"input": file, "target": "tflm-lut", "output": output, **made.to_dict(), **heads})
     encoded = len(made.filters) - len(made.flat)
     screen.facts(
         [
             ("level", _named(made)),
             ("filters", f"{encoded} of {len(made.filters)} as lookup tables"),
-            ("SRAM", f"{ui.size(made.decoded_bytes)} for the largest filter that is decoded"),
+            (
+                "SRAM",
+                f"{ui.size(heads['head_bytes'])} for activations and decoded filters, {ui.size(heads['int8_head_bytes'])} "
+                f"as int8; the largest filter takes {ui.size(made.decoded_bytes)}",
+            ),
             ("file", _against(made.bytes, made.int8_bytes)),
         ]
     )

@@ -9,20 +9,14 @@ import numpy as np
 import pytest
 
 from converters.exporting import lookup_table
-from converters.exporting.lookup_table import (
-    DECODE,
-    OVERHEAD_BYTES,
-    decode,
-    encode,
-    export_lookup_tables,
-    index_bits,
-)
+from converters.exporting.lookup_table import OVERHEAD_BYTES, export_lookup_tables
 from tests.exactness import random_inputs
 from tests.models import NetworkBuilder, add_offline_plan, buffer_offsets, everything, nested, network
 from tests.oracle import Job, MicroOracle, OracleRefused, require_wheel
 from tests.shared import int8_paths
 from tflnest.errors import UnsupportedError, UsageError
 from tflnest.interpreter import Interpreter
+from tflnest.lookup_table import DECODE, decode
 from tflnest.materialization import materialize
 from tflnest.model import Model
 from tflnest.pruning import offline_plan
@@ -74,26 +68,6 @@ def mismatches(
                 different += int((ours.get_tensor(here) != expected[there]).sum())
                 compared += expected[there].size
     return different, compared
-
-
-@pytest.mark.parametrize("values", [1, 2, 3, 5, 16, 17, 64, 65, 128])
-@pytest.mark.parametrize("count", [1, 7, 64, 333])
-def test_decoding_gives_the_weights_again(values, count):
-    rng = np.random.default_rng(values)
-    table = rng.choice(np.arange(-128, 128), values, replace=False).astype(np.int8)
-    weights = rng.choice(table, count)
-    packed, ancillary = encode(weights)
-    bits = index_bits(np.unique(weights).size)
-    assert packed.size == -(-count * bits // 8)
-    assert ancillary.size == 16 + (1 << bits)
-    np.testing.assert_array_equal(decode(packed, ancillary, count), weights)
-
-
-def test_the_layout_is_that_of_tflm():
-    packed, ancillary = encode(np.array([-3, 5, 5, 9, -3], np.int8))
-    # Two bits per index, the first in the highest bits: 00 01 01 10, 00 and six free bits.
-    assert packed.tolist() == [0b00010110, 0b00000000]
-    assert ancillary.tolist() == [0, 1, 0, 0, 1, 15 << 4 | 2, 0, *[0] * 9, 253, 5, 9, 0]
 
 
 @pytest.mark.parametrize("level", [4, 6])
@@ -167,6 +141,14 @@ def test_the_weights_are_those_of_the_level(model):
                 graph.tensors[exported.inputs[1]].quantization.scale, expected.quantization.scale
             )
         assert len(written) == sum(item.index_bits is not None for item in made.filters) > 0
+
+
+def test_the_reference_interpreter_and_the_native_engine_run_the_file_too(model):
+    made = export_lookup_tables(model, 6)
+    x = np.concatenate([row[0] for row in random_inputs(made.model.to_bytes(), 3)])
+    expected = Interpreter(model=model, level=6).run(x)
+    for engine in ("reference", "native"):
+        np.testing.assert_array_equal(Interpreter(model=made.model, engine=engine).run(x), expected)
 
 
 def test_every_decode_stands_right_before_its_reader_and_buffers_are_aligned(model):

@@ -29,6 +29,7 @@ def test_lookup_tables_say_what_they_take_and_what_stayed(wide, call, tmp_path):
     ).json
     assert document["bytes"] == target.stat().st_size
     assert document["decoded_bytes"] == 128 * 128 * 9
+    assert document["head_bytes"] >= document["decoded_bytes"] > document["int8_head_bytes"]
     assert [item["index_bits"] for item in document["filters"]] == [6] * 4
     assert document["bytes"] < 0.8 * document["int8_bytes"]
 
