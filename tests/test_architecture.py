@@ -40,7 +40,19 @@ LAYERS = (
 
 
 #: Modules that are written on Keras; all others import them, if at all, inside functions.
-ON_KERAS = {f"converters.training.{name}" for name in ("exporting", "network", "operators", "quantizers")}
+ON_KERAS = {
+    f"converters.training.{name}"
+    for name in (
+        "controller",
+        "controller_export",
+        "dynamic",
+        "exporting",
+        "network",
+        "operators",
+        "quantizers",
+        "tabulation",
+    )
+}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

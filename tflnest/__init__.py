@@ -13,6 +13,7 @@ from tflnest.version import __version__
 
 #: Where each public name lives.
 _HOMES = {
+    "ControllerOptions": "converters.training",
     "Interpreter": "tflnest.interpreter",
     "Model": "tflnest.model",
     "Nesting": "tflnest.nesting",
@@ -20,6 +21,7 @@ _HOMES = {
     "Scheme": "tflnest.nesting",
     "TflnestError": "tflnest.errors",
     "TrainingOptions": "converters.training",
+    "add_controller": "converters.training",
     "compare": "tflnest.comparison",
     "connect": "tflnest.bridge.remote",
     "convert": "converters.conversion",

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.recipe import Recipe, load_recipe
+from converters.training.controller_options import ControllerOptions
 from converters.training.options import TrainingOptions
 from tflnest.dataset import Dataset, load_dataset
 from tflnest.schema import require_extra
 
 if TYPE_CHECKING:
+    from converters.training.dynamic import DynamicNetwork
     from converters.training.network import NestedNetwork
 
-__all__ = ["TrainingOptions", "nest_for_training"]
+__all__ = ["ControllerOptions", "TrainingOptions", "add_controller", "nest_for_training"]
 
 
 def nest_for_training(
@@ -58,3 +60,37 @@ def nest_for_training(
     data = load_dataset(calibration) if isinstance(calibration, str | Path) else calibration
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     return NestedNetwork(prepare_training(model, chosen, data), options or TrainingOptions())
+
+
+def add_controller(
+    network: NestedNetwork,
+    options: ControllerOptions | None = None,
+    *,
+    calibration: str | Path | Dataset,
+) -> DynamicNetwork:
+    """A network whose widths a controller chooses for each input, as a Keras model.
+
+        dynamic = tflnest.add_controller(network, calibration="calibration.npz")
+        dynamic.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        dynamic.fit(x, y, epochs=2)
+        dynamic.save_nested("dynamic.tflite")
+
+    Args:
+        network: What `nest_for_training` made, trained. It is frozen, and part of the result; with
+            `train_network` it goes on training.
+        options: What there is to choose from, and losses; None for the defaults.
+        calibration: Samples as the network was trained on; they give the scales of the controller's features.
+
+    Raises:
+        UsageError: The options don't fit the network.
+        FormatError: The calibration data does not fit the network.
+    """
+    require_extra("keras", "keras", "to train")
+    from converters.training.controller import PooledFeatures
+    from converters.training.dynamic import DynamicNetwork, find_stem, pooled_features
+
+    data = load_dataset(calibration) if isinstance(calibration, str | Path) else calibration
+    chosen = options or ControllerOptions()
+    samples = data.inputs_for(network.preparation.subgraph.input_tensors()[0])
+    pooled = pooled_features(network, find_stem(network, chosen.stem), samples)
+    return DynamicNetwork(network, chosen, PooledFeatures.of(pooled))

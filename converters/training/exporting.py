@@ -17,6 +17,7 @@ from converters.quantization import WEIGHTED, quantize_with
 from converters.training.preparation import activation_plan
 from tflnest.graph import Graph
 from tflnest.model import Model
+from tflnest.nesting import MASTER_BITS
 
 if TYPE_CHECKING:
     from converters.training.network import NestedNetwork, TrainedFilter
@@ -71,7 +72,7 @@ def _write(model: Model, tensor: Any, values: NDArray[np.float32]) -> None:
 
 
 def _parameters(graph: Graph, filters: list[RoundedFilter], network: NestedNetwork) -> Parameters:
-    """The trained bias of every level of every nested operator."""
+    """Of every level of every nested operator: the trained bias, and the width at which activations are read."""
     trained = _by_position(network.filters)
     weighted = [operator.index for operator in graph.main.operators if operator.name in WEIGHTED]
     parameters: Parameters = {}
@@ -79,12 +80,19 @@ def _parameters(graph: Graph, filters: list[RoundedFilter], network: NestedNetwo
         for index in rounded.plan.operators:
             operator = graph.main.operators[index]
             source = graph.main.tensors[operator.inputs[0]]
-            assert rounded.plan.tensor.quantization is not None
+            assert rounded.plan.tensor.quantization is not None and rounded.plan.nesting is not None
             products = source.scale * rounded.plan.tensor.quantization.scale.astype(np.float64)
             biases = trained[weighted.index(index)].biases
+            integers = [quantize_bias(_numpy(bias), products) for bias in biases]
+            narrow = network.options.activations
             parameters[0, index] = [
-                LevelParameters(quantize_bias(_numpy(bias), products)) for bias in biases
-            ] or [LevelParameters(source_bias(graph.main, operator))] * len(rounded.levels)
+                LevelParameters(bias, activation_bits=level if narrow else MASTER_BITS)
+                for level, bias in zip(
+                    rounded.plan.nesting.levels,
+                    integers or [source_bias(graph.main, operator)] * len(rounded.levels),
+                    strict=True,
+                )
+            ]
     return parameters
 
 

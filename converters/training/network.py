@@ -144,6 +144,11 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
         """Trained filters by index of the operator."""
         return self._filters
 
+    @property
+    def size(self) -> int:
+        """How many operators it has."""
+        return len(self._program)
+
     def activation_scales(self) -> dict[int, float]:
         """The trained scale of every activation group, as float32 numbers."""
         return {
@@ -178,7 +183,7 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
     def call(self, inputs: Any, training: bool = False) -> Any:
         """The output at the present level, shape (samples, ...)."""
         values = self.start(inputs)
-        self.advance(values, 0, len(self._program))
+        self.advance(values, 0, self.size)
         return values[self.preparation.subgraph.outputs[0]]
 
     def start(self, inputs: Any) -> dict[int, Any]:
@@ -210,14 +215,14 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
         for operator, compute in self._program[start:stop]:
             arguments = [values[index] for index in operator.inputs]
             if operator.index in self._filters:
-                chosen = (widths or {}).get(operator.index) or (self._present(operator.index),)
+                chosen = (widths or {}).get(operator.index) or (self.present_width(operator.index),)
                 value = self._mixed(operator, compute, arguments, chosen)
             else:
                 value = self._quantized(operator.outputs[0], compute(arguments))
             values[operator.outputs[0]] = value
 
-    def _present(self, operator: int) -> Width:
-        """How an operator runs at the present level."""
+    def present_width(self, operator: int) -> Width:
+        """How an operator with a filter runs at the present level."""
         trained = self._filters[operator]
         narrow = self.options.activations and trained.nesting is not None
         return Width(self._position, trained.level_at(self._position) if narrow else MASTER_BITS)

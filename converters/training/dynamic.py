@@ -1,0 +1,399 @@
+"""A nested network whose widths a controller chooses for each input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from converters.quantization import WEIGHTED
+from converters.training.controller import PooledFeatures, WidthController, chosen, sampled
+from converters.training.controller_options import TARGET_WEIGHT, ControllerOptions, Granularity
+from converters.training.costs import Costs, costs, multiply_accumulates
+from converters.training.network import NestedNetwork, Width
+from converters.training.tabulation import fit_table, loss_table
+from tflnest.errors import UsageError
+from tflnest.graph import Subgraph, Tensor
+from tflnest.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from tflnest.model import Model
+
+#: Samples that go through the network together where nobody says how many.
+BATCH = 256
+
+#: Steps of the bisection that finds the price of a target, and the price at which it starts.
+_PRICE_STEPS, _HIGHEST_PRICE = 30, 1e3
+
+
+@dataclass(frozen=True)
+class Stem:
+    """Where the controller reads, and what it controls.
+
+    Attributes:
+        tensor: Index of the activation in the float graph.
+        ready: Operators that have run when it has its values.
+        operators: The nested operators behind, by index.
+    """
+
+    tensor: int
+    ready: int
+    operators: tuple[int, ...]
+
+
+def find_stem(network: NestedNetwork, wanted: str | int | None) -> Stem:
+    """The activation that a controller reads.
+
+    Args:
+        network: What is controlled.
+        wanted: See `ControllerOptions.stem`.
+
+    Raises:
+        UsageError: There is no such activation, or nothing behind it nests.
+    """
+    subgraph = network.preparation.subgraph
+    tensor = _stem_tensor(subgraph, wanted)
+    if len(tensor.shape) != 4:
+        raise UsageError(
+            f"the stem {tensor.label} has shape {list(tensor.shape)}: features are pooled over height and width",
+            "choose an activation of shape (1, height, width, channels)",
+        )
+    ready = next(item.index + 1 for item in subgraph.operators if tensor.index in item.outputs)
+    behind = tuple(
+        index
+        for index, item in sorted(network.filters.items())
+        if index >= ready and item.nesting is not None
+    )
+    if not behind:
+        raise UsageError(f"no operator behind the stem {tensor.label} nests: there is nothing to choose")
+    return Stem(tensor.index, ready, behind)
+
+
+def _stem_tensor(subgraph: Subgraph, wanted: str | int | None) -> Tensor:
+    written = {index: subgraph.tensors[index] for item in subgraph.operators for index in item.outputs}
+    if wanted is None:
+        first = next(item for item in subgraph.operators if item.name in WEIGHTED)
+        return subgraph.tensors[first.outputs[0]]
+    for index, tensor in written.items():
+        if wanted in (index, tensor.name):
+            return tensor
+    names = [tensor.name for tensor in written.values() if len(tensor.shape) == 4]
+    raise UsageError(f"no operator writes a tensor {wanted!r}", f"stems are among: {', '.join(names)}")
+
+
+@keras.saving.register_keras_serializable("tflnest")
+class DynamicNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type information
+    """A nested network with a controller that chooses widths for each input, as a Keras model.
+
+    Called, every sample runs at the widths that the controller chooses for it; in training they are drawn by
+    Gumbel-softmax. The loss is the task's, plus `beta` times the expected cost, plus what the mean cost is off
+    the target; where the network is trained too, plus the static losses of all its levels (DQT, equation 11).
+
+    Args:
+        network: Trained or not.
+        options: Choices and losses.
+        features: What calibration saw at the stem.
+    """
+
+    def __init__(
+        self, network: NestedNetwork, options: ControllerOptions, features: PooledFeatures, **arguments: Any
+    ) -> None:
+        super().__init__(**arguments)
+        self.network, self.options = network, options
+        network.trainable = options.train_network
+        self.stem = find_stem(network, options.stem)
+        self.choices = options.choices_of(network.levels, network.options.activations)
+        shape = len(features.mean), options.hidden, len(self.stem.operators) * len(self.choices)
+        self.costs = _costs(network, self.stem, self.choices, shape)
+        initial = [options.confidence * (item == self.preferred) for item in range(len(self.choices))]
+        self.controller = WidthController(
+            features, len(self.groups), initial, options.hidden, name="controller"
+        )
+        self.seed = keras.random.SeedGenerator()
+        self.steps = self.add_weight(shape=(), initializer="zeros", trainable=False, name="steps")
+        self.built = True
+
+    # ------------------------------------------------------------------------------------- forward
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """The output, each sample at its own widths, shape (samples, ...)."""
+        values, logits = self._logits(inputs)
+        if not training:
+            return self._finished(values, chosen(logits))
+        start, end = self.options.temperature
+        progress = ops.minimum(self.steps / float(self.options.annealing_steps), 1.0)
+        self.steps.assign(self.steps + 1.0)
+        shares = sampled(logits, start * (end / start) ** progress, self.seed)
+        self.add_loss(self._cost_loss(ops.softmax(logits, -1)))
+        return self._finished(values, shares)
+
+    def logits(self, inputs: Any) -> Any:
+        """Logits of the choices, (samples, operators, choices), as int8 holds them."""
+        return self._per_operator(self._logits(inputs)[1])
+
+    def _logits(self, inputs: Any) -> tuple[dict[int, Any], Any]:
+        """Values up to the stem, and logits (samples, groups, choices)."""
+        values = self.network.start(inputs)
+        self.network.advance(values, 0, self.stem.ready)
+        return values, self.controller(ops.mean(values[self.stem.tensor], (1, 2)))
+
+    def _finished(self, values: dict[int, Any], shares: Any) -> Any:
+        """The output, given what each sample chose: (samples, groups, choices), 1 and 0."""
+        shares = self._per_operator(shares)
+        widths = {
+            operator: tuple(
+                Width(*self.width_at(choice), shares[:, row, choice]) for choice in range(len(self.choices))
+            )
+            for row, operator in enumerate(self.stem.operators)
+        }
+        self.network.advance(values, self.stem.ready, self.network.size, widths)
+        return values[self.network.preparation.subgraph.outputs[0]]
+
+    def _per_operator(self, values: Any) -> Any:
+        """(samples, groups, choices) with a row for every controlled operator."""
+        whole = self.options.granularity is Granularity.NETWORK
+        return ops.repeat(values, len(self.stem.operators), axis=1) if whole else values
+
+    # ---------------------------------------------------------------------------------------- loss
+
+    def _cost_loss(self, probabilities: Any) -> Any:
+        expected = self.costs.fixed + ops.mean(
+            ops.sum(self._per_operator(probabilities) * self.costs.choices, (1, 2))
+        )
+        loss = self.options.beta * expected
+        if self.options.target is not None:
+            loss = loss + TARGET_WEIGHT * ops.square(expected - self.options.target)
+        return loss
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Task loss and cost; in training of the network too, the static losses of all levels are added."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if not training or y is None or not self.options.train_network:
+            return loss
+        cost = sum(self.losses)
+        weight = self.network.options.level_weight(len(self.network.levels))
+        for level in self.network.levels:
+            with self.network.at_level(level):
+                predicted = self.network(x, training=True)
+            static = super().compute_loss(x, y, predicted, sample_weight, training)
+            loss = loss + weight * (static - cost)
+        return loss
+
+    # ------------------------------------------------------------------------------- what it chooses
+
+    @property
+    def groups(self) -> tuple[range, ...]:
+        """Which of the controlled operators, by their position among them, share each choice."""
+        count = len(self.stem.operators)
+        if self.options.granularity is Granularity.NETWORK:
+            return (range(count),)
+        return tuple(range(row, row + 1) for row in range(count))
+
+    @property
+    def preferred(self) -> int:
+        """The choice whose cost, for all operators, is closest to the target; without one the dearest."""
+        whole = self.costs.fixed + self.costs.choices.sum(axis=0)
+        wanted = whole.max() if self.options.target is None else self.options.target
+        return int(np.abs(whole - wanted).argmin())
+
+    def width_at(self, position: int) -> tuple[int, int]:
+        """Level of the network, by position, and activation bits of a choice."""
+        level, bits = self.choices[position]
+        return self.network.levels.index(level), bits
+
+    def choose(self, x: NDArray[Any], batch_size: int = BATCH) -> NDArray[np.int64]:
+        """What the controller chooses.
+
+        Args:
+            x: Samples.
+            batch_size: How many go through the stem together.
+
+        Returns:
+            Positions in `choices`, (samples, operators).
+        """
+        return self._chosen(self.pooled(x, batch_size))
+
+    def fit_controller(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        *,
+        epochs: int = 60,
+        batch_size: int = BATCH,
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> float:
+        """Train the controller alone on a table of losses: a faster and steadier way than `fit`.
+
+        Every choice runs once over the samples; see `converters.training.tabulation`. The network stays as it
+        is. With a target in the options, the mean cost on the samples reaches it.
+
+        Args:
+            x: Samples; more of them help more than more epochs.
+            y: What the compiled loss compares outputs with.
+            epochs: Of the controller, at most.
+            batch_size: How many samples go through the network together.
+            seed: Draws the samples that decide when to stop.
+            progress: Told after each choice.
+
+        Returns:
+            Share of the variance of losses between choices that the controller explains on samples which it did
+            not see: 0 where stem features say nothing.
+
+        Raises:
+            UsageError: The model was not compiled with one loss, or the target can't be reached.
+        """
+        table = loss_table(self, x, y, batch_size, progress)
+        explained = fit_table(self.controller, self.pooled(x, batch_size), table, epochs, seed)
+        if self.options.target is not None:
+            self.reach_target(x, batch_size=batch_size)
+        return explained
+
+    def mean_cost(self, x: NDArray[Any], batch_size: int = BATCH) -> float:
+        """Mean BitOPs of samples, relative to those of the full-bit level; the controller's are counted."""
+        return float(self.costs.of(self.choose(x, batch_size)).mean())
+
+    def pooled(self, x: NDArray[Any], batch_size: int = BATCH) -> NDArray[np.float32]:
+        """The controller's features of samples, (samples, channels)."""
+        return pooled_features(self.network, self.stem, x, batch_size)
+
+    def reach_target(self, x: NDArray[Any], target: float | None = None, batch_size: int = BATCH) -> float:
+        """Shift the controller's logits so that its mean cost on samples is close to a target.
+
+        What is drawn in training costs what the loss asks for; the largest logits, which count afterwards, may
+        cost another amount. A price per BitOP, the same for all operators, is taken off the logits by their
+        biases: dearer choices need more reason.
+
+        Args:
+            x: Samples, not those that measure the result.
+            target: Mean BitOPs relative to full-bit; None for that of the options.
+            batch_size: How many samples go through the stem together.
+
+        Returns:
+            The mean cost now.
+
+        Raises:
+            UsageError: There is no target, or no choices are that cheap or that dear.
+        """
+        wanted = self.options.target if target is None else target
+        limits = [self.costs.fixed + float(end(self.costs.choices, axis=1).sum()) for end in (np.min, np.max)]
+        if wanted is None or not limits[0] <= wanted <= limits[1]:
+            raise UsageError(
+                f"a mean cost of {wanted} can't be reached",
+                f"mean BitOPs can be {limits[0]:.3f} to {limits[1]:.3f} of those at full-bit",
+            )
+        pooled, bias = self.pooled(x, batch_size), self.controller.biases[1]
+        before = np.array(ops.convert_to_numpy(bias))
+        prices = self._prices()
+
+        def cost_at(price: float) -> float:
+            bias.assign(before - price * prices)
+            return float(self.costs.of(self._chosen(pooled)).mean())
+
+        low, high = -_HIGHEST_PRICE, _HIGHEST_PRICE
+        for _ in range(_PRICE_STEPS):
+            middle = (low + high) / 2
+            low, high = (low, middle) if cost_at(middle) <= wanted else (middle, high)
+        return cost_at(high)
+
+    def _prices(self) -> NDArray[np.float32]:
+        """Cost of every logit, as shares of what its operators cost at most: (groups * choices,), at most 1."""
+        table = self.costs.choices
+        if self.options.granularity is Granularity.NETWORK:
+            table = table.sum(axis=0, keepdims=True)
+        centred = table - table.mean(axis=1, keepdims=True)
+        whole: NDArray[np.float32] = (centred / table.max()).reshape(-1)
+        return whole
+
+    def _chosen(self, pooled: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Positions in `choices` that pooled features lead to, (samples, operators)."""
+        logits = ops.convert_to_numpy(self._per_operator(self.controller(pooled)))
+        positions: NDArray[np.int64] = logits.argmax(axis=2)
+        return positions
+
+    # ------------------------------------------------------------------------------- saving, export
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs; the weights are saved by Keras."""
+        return {
+            **super().get_config(),
+            "network": self.network.get_config(),
+            "options": self.options.to_dict(),
+            "features": self.controller.features.to_dict(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> DynamicNetwork:
+        """Invert `get_config`."""
+        values = dict(config)
+        network = NestedNetwork.from_config(values.pop("network"))
+        options = ControllerOptions.from_dict(values.pop("options"))
+        return cls(network, options, PooledFeatures.from_dict(values.pop("features")), **values)
+
+    def to_nested(self) -> Model:
+        """The trained model as a nested int8 model with its controller."""
+        from converters.training.controller_export import export_dynamic
+
+        return export_dynamic(self)
+
+    def save_nested(self, path: str | Path, force: bool = False) -> Model:
+        """Write the trained model, with its controller, as a nested `.tflite`.
+
+        Args:
+            path: Where to.
+            force: Overwrite what is there.
+
+        Returns:
+            What was written.
+
+        Raises:
+            UsageError: The file exists, and `force` was not given.
+        """
+        model = self.to_nested()
+        model.save(path, force)
+        return model
+
+
+def pooled_features(
+    network: NestedNetwork, stem: Stem, x: NDArray[Any], batch_size: int = BATCH
+) -> NDArray[np.float32]:
+    """The stem's means over height and width at the network's present level, (samples, channels)."""
+    rows = []
+    for start in range(0, len(x), batch_size):
+        values = network.start(np.asarray(x[start : start + batch_size], np.float32))
+        network.advance(values, 0, stem.ready)
+        rows.append(ops.convert_to_numpy(ops.mean(values[stem.tensor], (1, 2))))
+    return np.concatenate(rows)
+
+
+def _costs(
+    network: NestedNetwork, stem: Stem, choices: Sequence[tuple[int, int]], shape: tuple[int, int, int]
+) -> Costs:
+    """Costs of the choices, with a controller of that many features, hidden units and logits."""
+    subgraph = network.preparation.subgraph
+    macs = {index: multiply_accumulates(subgraph, subgraph.operators[index]) for index in network.filters}
+    present, table = {}, {}
+    for index, trained in network.filters.items():
+        if index in stem.operators:
+            places = [network.levels.index(level) for level, _ in choices]
+            table[index] = [
+                (trained.level_at(place), bits) for place, (_, bits) in zip(places, choices, strict=True)
+            ]
+        else:
+            width = network.present_width(index)
+            present[index] = (trained.level_at(width.position), width.bits)
+    features, hidden, logits = shape
+    return costs(macs, present, table, hidden * (features + logits))
