@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from firmware_sim.board import Board
+from firmware_sim.model_bank import ModelBank
+from firmware_sim.no_model import NoModel
 from firmware_sim.pager import Placement
 from firmware_sim.virtual_model import VirtualModel
 from tflnest.bridge.device import Device, DeviceConfig, Transfer
@@ -49,7 +51,7 @@ class VirtualBoard:
     """A board that exists only here.
 
     Args:
-        model: A nested model.
+        model: A nested model; None: the board takes any model, whole, over the line.
         board: The board.
         placement: Where the lower-bit pages rest; "flash" has them there from the start.
         empty: Whether the flash starts without any page.
@@ -67,7 +69,7 @@ class VirtualBoard:
 
     def __init__(
         self,
-        model: Model,
+        model: Model | None,
         board: Board,
         placement: Placement | str = Placement.HOST,
         empty: bool = False,
@@ -81,7 +83,15 @@ class VirtualBoard:
         window = WINDOW_FRAMES * frame_bytes if window_bytes is None else window_bytes
         self.board = board
         port_bytes = frame_bytes + window + PROTOCOL_BYTES
-        self.model = VirtualModel(model, board, placement, empty, port_bytes, sectors)
+        self.bank: ModelBank | None = None
+        if model is None:
+            self.bank = ModelBank(
+                board,
+                lambda content, rest: VirtualModel(content, rest, placement, False, port_bytes, sectors=True),
+            )
+            self.model: VirtualModel | NoModel = NoModel(board, port_bytes)
+        else:
+            self.model = VirtualModel(model, board, placement, empty, port_bytes, sectors)
         self.transfer = Transfer()
         self.frame_bytes = frame_bytes
         self.window_bytes = window
@@ -103,7 +113,9 @@ class VirtualBoard:
             self.reset()
 
     def reset(self) -> None:
-        """Press the reset button: SRAM keeps its bytes, the program begins anew."""
+        """Press the reset button: SRAM keeps its bytes, the program begins anew, with the model that came last."""
+        if self.bank is not None and self.bank.model is not None:
+            self.model = self.bank.model
         self.model.restart()
         self.device = self._start()
 
@@ -124,6 +136,7 @@ class VirtualBoard:
                 milliseconds=self._milliseconds,
                 reset=self._ask_restart,
                 transfer=self.transfer,
+                store=self.bank,
             )
         )
 
@@ -136,7 +149,7 @@ class VirtualBoard:
 
 
 def loopback(
-    model: Model,
+    model: Model | None,
     board: Board,
     placement: Placement | str = Placement.HOST,
     empty: bool = False,

@@ -59,8 +59,14 @@ class Model:
         return cls.from_bytes(read_file(path), name=str(path))
 
     @classmethod
-    def from_bytes(cls, content: bytes, name: str = "model") -> Model:
+    def from_bytes(cls, content: bytes, name: str = "model", *, has_lower_pages: bool = True) -> Model:
         """Read a model from memory; every offset, size and index is checked first.
+
+        Args:
+            content: The file.
+            name: What messages call it.
+            has_lower_pages: False where the contents of all pages but the base page are yet to come: then their CRCs
+                and the identity cannot be checked.
 
         Raises:
             FormatError: The content is not a sound `.tflite` file; the message starts with `name`.
@@ -70,7 +76,7 @@ class Model:
             _fill_lists(tree)
             model = cls(tree, content)
             model._inline_large_buffers(content)
-            model._verify_directory(content)
+            model._verify_directory(content, has_lower_pages)
         except FormatError as error:
             raise FormatError(f"{name}: {error.message}", error.hint) from error
         return model
@@ -124,7 +130,7 @@ class Model:
         """A model that can be edited without changing this one."""
         return Model.from_bytes(self.to_bytes())
 
-    def _verify_directory(self, content: bytes) -> None:
+    def _verify_directory(self, content: bytes, has_lower_pages: bool) -> None:
         """Check a nested file against its directory, so that whoever holds a `Model` can trust both."""
         directory = self.directory
         if directory is None:
@@ -144,7 +150,7 @@ class Model:
         buffer = metadata_buffer(self.tree, container.METADATA_NAME)
         extents = flatbuffer.buffer_extents(content)
         assert buffer is not None
-        container.verify(content, directory, extents[buffer][0], extents)
+        container.verify(content, directory, extents[buffer][0], extents, has_lower_pages)
         check_pages(self.graph, directory)
         if self.controller is not None:
             self.controller.validate(self.graph, directory)

@@ -25,6 +25,7 @@ from tflnest.bridge.messages import (
     REQUESTS,
     RESET_KEY,
     ROWS,
+    WHOLE_MODEL,
     DeviceRow,
     ErrorCode,
     ErrorReply,
@@ -35,6 +36,7 @@ from tflnest.bridge.messages import (
     Layout,
     Message,
     MessageType,
+    ModelBegin,
     ModelRow,
     OffsetReply,
     OperatorRow,
@@ -48,6 +50,7 @@ from tflnest.bridge.messages import (
     ReadReply,
     Reset,
     ResidentReply,
+    RoomRow,
     SetLevel,
     StateRow,
     StatisticsRow,
@@ -239,6 +242,32 @@ class Transfer:
         self.check = self.computed_check(identity)
 
 
+class ModelStore(Protocol):
+    """Where a device that takes any model keeps the one that arrives; the present one goes on meanwhile."""
+
+    @property
+    def capacity(self) -> int:
+        """Most bytes of a description."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes of the description that is arriving."""
+        ...
+
+    def begin(self, size: int) -> Status:
+        """Make room for a description."""
+        ...
+
+    def write(self, offset: int, content: bytes) -> Status:
+        """Write bytes that follow what was written."""
+        ...
+
+    def end(self, identity: bytes) -> tuple[Status, int, int]:
+        """Take the model over at the next start; a status, and the numbers that go with an error."""
+        ...
+
+
 @dataclass(frozen=True)
 class DeviceConfig:
     """What a device is given: `tflnest_protocol_config`.
@@ -253,6 +282,7 @@ class DeviceConfig:
         reset: Starts the device anew; None where it cannot.
         stall_milliseconds: A frame that does not go on for so long is dropped; 0: never.
         transfer: Survives a reset; None: transfers do not.
+        store: Takes whole models; None: the device runs one model only. Needs `reset`.
     """
 
     model: DeviceModel
@@ -264,6 +294,7 @@ class DeviceConfig:
     reset: Callable[[], None] | None = None
     stall_milliseconds: int = 500
     transfer: Transfer | None = None
+    store: ModelStore | None = None
 
 
 class _RefusedError(Exception):
@@ -314,6 +345,8 @@ class Device:
         self._last_byte_time = 0
         self._input = bytearray()
         self._run = _Run()
+        self._coming_identity = b""
+        self._has_new_model = False
         self._transfer = config.transfer if config.transfer is not None else Transfer()
         if not self._transfer_survived():
             self._set_transfer()
@@ -353,7 +386,7 @@ class Device:
             self._refuse(request, refused)
             return
         self._send(replace(request, payload=answer, reply=True, version=PROTOCOL_VERSION))
-        if request.type == MessageType.RESET and self.config.reset is not None:
+        if (request.type == MessageType.RESET or self._has_new_model) and self.config.reset is not None:
             self.config.reset()
 
     def _admit(self, request: Message) -> bool:
@@ -420,6 +453,8 @@ class Device:
         if len(request.payload) < least:
             raise _RefusedError(ErrorCode.LENGTH, len(request.payload), least)
         about_page = MessageType.PAGE_BEGIN <= request.type <= MessageType.VERIFY
+        if about_page and request.page == WHOLE_MODEL and self.config.store is not None:
+            return self._handle_model(request, self.config.store)
         if about_page and request.page >= len(self.config.model.pages):
             raise _RefusedError(ErrorCode.PAGE, request.page)
         return handlers[request.type](request)
@@ -458,7 +493,7 @@ class Device:
 
     def _read(self, request: Message) -> bytes:
         read = Read.unpack(request.payload)
-        if read.table not in tuple(Table):
+        if read.table not in tuple(Table) or (read.table == Table.ROOM and self.config.store is None):
             raise _RefusedError(ErrorCode.ARGUMENT, read.table, read.offset)
         table = Table(read.table)
         content = b"".join(row.pack() for row in self._rows(table))
@@ -488,6 +523,8 @@ class Device:
                 OperatorRow(item.index, model.operator_level(row), len(item.levels), bytes(item.levels))
                 for row, item in enumerate(model.operators)
             ]
+        if table is Table.ROOM and self.config.store is not None:
+            return [RoomRow(self.config.store.capacity)]
         if table is Table.STATISTICS:
             return [StatisticsRow(**self.statistics)]
         return [_tensor_row(tensor) for tensor in (model.inputs if table is Table.INPUTS else model.outputs)]
@@ -531,7 +568,7 @@ class Device:
         """Give up the transfer that is under way, and the room that its page has."""
         page = self._transfer.page
         self._set_transfer()
-        if page != NO_PAGE:
+        if page < len(self.config.model.pages):
             self.config.model.page_out(page)
 
     def _transfer_survived(self) -> bool:
@@ -624,6 +661,63 @@ class Device:
         if not self._is_resident(request.page) or image is None:
             raise _RefusedError(ErrorCode.RESIDENT, page.level)
         return VerifyReply(page.size, zlib.crc32(image)).pack()
+
+    # ----------------------------------------------------------------------------------- whole models
+
+    def _handle_model(self, request: Message, store: ModelStore) -> bytes:
+        handlers: dict[int, Callable[[Message, ModelStore], bytes]] = {
+            MessageType.PAGE_BEGIN: self._model_begin,
+            MessageType.PAGE_DATA: self._model_data,
+            MessageType.PAGE_END: self._model_end,
+        }
+        if request.type in handlers:
+            return handlers[request.type](request, store)
+        if request.type == MessageType.VERIFY:
+            raise _RefusedError(ErrorCode.PAGE, request.page)
+        if self._transfer.page == WHOLE_MODEL:
+            self._set_transfer()
+        return ResidentReply(self.config.model.resident()).pack()
+
+    def _model_begin(self, request: Message, store: ModelStore) -> bytes:
+        least = ModelBegin.structure().size
+        if len(request.payload) < least:
+            raise _RefusedError(ErrorCode.LENGTH, len(request.payload), least)
+        wanted = ModelBegin.unpack(request.payload)
+        if not 0 < wanted.size <= store.capacity or wanted.size % 8:
+            raise _RefusedError(ErrorCode.SIZE, wanted.size, store.capacity)
+        self._end_transfer()
+        _require(store.begin(wanted.size), wanted.size, store.capacity)
+        self._coming_identity = wanted.identity
+        self._set_transfer(WHOLE_MODEL)
+        return OffsetReply(0).pack()
+
+    def _model_data(self, request: Message, store: ModelStore) -> bytes:
+        transfer, offset = self._transfer, PageData.unpack(request.payload).offset
+        content = request.payload[PageData.structure().size :]
+        if transfer.page != WHOLE_MODEL:
+            raise _RefusedError(ErrorCode.TRANSFER, request.page, transfer.page)
+        if offset == transfer.offset and content:
+            room = store.size - offset
+            if len(content) > room or len(content) % 8:
+                raise _RefusedError(ErrorCode.LENGTH, len(content), room)
+            status = store.write(offset, content)
+            if status != Status.OK:
+                self._set_transfer()
+            _require(status, len(content), room)
+            self._set_transfer(WHOLE_MODEL, offset + len(content), zlib.crc32(content, transfer.crc32))
+        return OffsetReply(self._transfer.offset).pack()
+
+    def _model_end(self, request: Message, store: ModelStore) -> bytes:
+        end, transfer = PageEnd.unpack(request.payload), self._transfer
+        if transfer.page != WHOLE_MODEL or transfer.offset != store.size:
+            raise _RefusedError(ErrorCode.TRANSFER, request.page, transfer.offset)
+        if (end.size, end.crc32) != (store.size, transfer.crc32):
+            self._set_transfer()
+            raise _RefusedError(ErrorCode.CRC, transfer.crc32, end.crc32)
+        self._set_transfer()
+        _require(*store.end(self._coming_identity))
+        self._has_new_model = True
+        return ResidentReply(0).pack()
 
     # ------------------------------------------------------------------------------------------- runs
 

@@ -30,6 +30,7 @@ _NUMBERS = {
     "MAX_LEVELS": messages.MAX_LEVELS,
     "MAX_DIMENSIONS": messages.MAX_DIMENSIONS,
     "NO_PAGE": messages.NO_PAGE,
+    "WHOLE_MODEL": messages.WHOLE_MODEL,
     "RESET_KEY": messages.RESET_KEY,
 }
 _ENUMS: dict[str, type[IntEnum]] = {

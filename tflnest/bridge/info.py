@@ -9,6 +9,7 @@ import numpy as np
 
 from tflnest.bridge.messages import (
     NO_PAGE,
+    WHOLE_MODEL,
     DeviceRow,
     ModelRow,
     OperatorRow,
@@ -61,6 +62,7 @@ class BoardInfo:
         outputs: Outputs of the model.
         operators: Operators with levels.
         statistics: Counters.
+        description_room: Most bytes of a model that a board without one takes; None where it has one.
     """
 
     device: DeviceRow
@@ -71,6 +73,7 @@ class BoardInfo:
     outputs: tuple[TensorRow, ...]
     operators: tuple[OperatorRow, ...]
     statistics: StatisticsRow
+    description_room: int | None = None
 
     @property
     def board(self) -> str:
@@ -106,7 +109,8 @@ class BoardInfo:
         """For a report in JSON."""
         transfer = None
         if self.state.transfer_page != NO_PAGE:
-            transfer = {"page": self.state.transfer_page, "offset": self.state.transfer_offset}
+            page = None if self.state.transfer_page == WHOLE_MODEL else self.state.transfer_page
+            transfer = {"page": page, "offset": self.state.transfer_offset}
         return {
             "board": self.board,
             "protocol_version": self.device.protocol_version,
@@ -119,6 +123,7 @@ class BoardInfo:
             "level": self.level,
             "resident_pages": list(self.resident_pages),
             "free_sram_bytes": self.state.free_sram,
+            "description_room_bytes": self.description_room,
             "transfer": transfer,
             "pages": [
                 {

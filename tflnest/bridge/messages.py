@@ -36,8 +36,9 @@ MAX_PAGES = 8
 MAX_LEVELS = 8
 MAX_DIMENSIONS = 6
 
-#: In the page field of a header or state: no page.
+#: In the page field of a header or state: no page, and a whole model.
 NO_PAGE = 255
+WHOLE_MODEL = 254
 
 #: What a reset message must carry, so that no damaged or foreign message resets a board.
 RESET_KEY = 0x54455352
@@ -73,6 +74,7 @@ class Table(IntEnum):
     OUTPUTS = 0x06
     OPERATORS = 0x07
     STATISTICS = 0x08
+    ROOM = 0x09
 
 
 class Place(IntEnum):
@@ -284,6 +286,19 @@ class PageBegin(Layout):
     """
 
     identity: bytes = raw(32)
+
+
+@dataclass(frozen=True)
+class ModelBegin(Layout):
+    """The same for a whole model, with `WHOLE_MODEL` as the page.
+
+    Attributes:
+        identity: Identity of the model.
+        size: Bytes of its description.
+    """
+
+    identity: bytes = raw(32)
+    size: int = u32()
 
 
 @dataclass(frozen=True)
@@ -618,6 +633,17 @@ class StatisticsRow(Layout):
     stack_peak: int = u32()
 
 
+@dataclass(frozen=True)
+class RoomRow(Layout):
+    """Room for whole models; devices that run one model only do not have this table.
+
+    Attributes:
+        description_bytes: Most bytes of a model's description.
+    """
+
+    description_bytes: int = u32()
+
+
 #: Payloads that a device reads, by message; messages that are not here have none.
 REQUESTS: dict[MessageType, type[Layout]] = {
     MessageType.READ: Read,
@@ -655,6 +681,7 @@ ROWS: dict[Table, type[Layout]] = {
     Table.OUTPUTS: TensorRow,
     Table.OPERATORS: OperatorRow,
     Table.STATISTICS: StatisticsRow,
+    Table.ROOM: RoomRow,
 }
 
 

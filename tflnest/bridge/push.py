@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from tflnest.bridge.description import describe
 from tflnest.bridge.link import Link, RestartedError
 from tflnest.bridge.messages import (
+    WHOLE_MODEL,
     ErrorCode,
     MessageType,
+    ModelBegin,
+    ModelRow,
     OffsetReply,
     PageBegin,
     PageEnd,
@@ -25,7 +30,7 @@ from tflnest.bridge.messages import (
 )
 from tflnest.bridge.session import RefusedError
 from tflnest.container import Directory, Page, page_image
-from tflnest.errors import DoesNotFitError, UsageError, VerificationError
+from tflnest.errors import DeviceError, DoesNotFitError, UsageError, VerificationError
 from tflnest.model import Model
 
 #: Times that a board may start anew during a push without having got more bytes.
@@ -39,6 +44,7 @@ ERASE_TIMEOUT_S = 60.0
 class PushKind(StrEnum):
     """What a step of a push is."""
 
+    MODEL = "model"  #: the board has taken the model itself
     SKIPPED = "skipped"  #: the page is there already
     RESUMED = "resumed"  #: the board has a part of the page already
     DATA = "data"  #: more bytes of the page arrived
@@ -87,6 +93,7 @@ class PushReport:
         skipped_pages: Pages that were there already.
         resumed_bytes: Bytes of pages in `pages` that were there already.
         ready: Levels that became runnable, each with the payload bytes after which it did.
+        model_bytes: Bytes of the model's description, its base page among them; 0 where the board had the model.
     """
 
     level: int
@@ -99,6 +106,7 @@ class PushReport:
     skipped_pages: tuple[int, ...]
     resumed_bytes: int
     ready: tuple[tuple[int, int], ...]
+    model_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """For a report in JSON."""
@@ -129,20 +137,25 @@ class Push:
     Args:
         link: Leads to the board.
         model: A nested model.
-        directory: Its directory; the board has the same identity.
+        directory: Its directory.
         level: The level; None for the highest.
+        is_new: Whether the board has another model, or none, and takes this one.
 
     Raises:
         UsageError: The model has no such level.
     """
 
-    def __init__(self, link: Link, model: Model, directory: Directory, level: int | None) -> None:
+    def __init__(
+        self, link: Link, model: Model, directory: Directory, level: int | None, is_new: bool = False
+    ) -> None:
         self.level = directory.levels[-1] if level is None else level
         self._link = link
         self._content = model.to_bytes()
         self._directory = directory
         self._needed = plan_push(model, level)
-        self._total = sum(page.size for page in self._needed)
+        self._description = describe(model, directory) if is_new else b""
+        self._total = sum(page.size for page in self._needed) + len(self._description)
+        self._model_bytes = 0
         self._start = link.transport.now()
         self._sent_before = link.sent_bytes
         self._repeats_before = link.repeats
@@ -158,6 +171,8 @@ class Push:
         restarts, best = 0, self._payload
         while True:
             try:
+                if self._description and not self._model_bytes:
+                    yield from self._bring_model()
                 self._look()
                 yield from self._bring_all()
                 return
@@ -171,7 +186,7 @@ class Push:
                 yield self._step(PushKind.RESTARTED, self._needed[0])
 
     def _bring_all(self) -> Iterator[PushStep]:
-        self._done = 0
+        self._done = self._model_bytes
         for page in self._needed:
             yield from self._bring(page)
             if self._raise_level(page):
@@ -193,6 +208,7 @@ class Push:
             skipped_pages=tuple(self._skipped_pages),
             resumed_bytes=self._resumed,
             ready=tuple(self._ready),
+            model_bytes=self._model_bytes,
         )
 
     def _step(self, kind: PushKind, page: Page) -> PushStep:
@@ -211,6 +227,58 @@ class Push:
         """Ask the board what it has."""
         self._rows = self._link.read_table(Table.PAGES, PageRow)
         self._state = self._link.read_table(Table.STATE, StateRow)[0]
+
+    def _bring_model(self) -> Iterator[PushStep]:
+        """Send the model itself, with its base page; the board starts anew with it."""
+        content, base = self._description, self._needed[0]
+        row = self._link.read_table(Table.MODEL, ModelRow)[0]
+        if row.identity != self._directory.identity:
+            have = self._begin_model()
+            self._done = have
+            for reached in self._link.upload(MessageType.PAGE_DATA, content, have, WHOLE_MODEL):
+                self._done += reached - have
+                self._payload += reached - have
+                have = reached
+                yield self._step(PushKind.DATA, base)
+            end = PageEnd(len(content), zlib.crc32(content)).pack()
+            with contextlib.suppress(RestartedError):  # where it is faster than its reply
+                self._call_sized(MessageType.PAGE_END, end, WHOLE_MODEL, len(content))
+            self._link.hello()
+            row = self._link.read_table(Table.MODEL, ModelRow)[0]
+            if row.identity != self._directory.identity:
+                raise DeviceError("the board was started anew before it had the model", "push it again")
+        self._model_bytes = len(content)
+        yield self._step(PushKind.MODEL, base)
+        self._ready.append((base.level, self._payload))  # the board runs its lowest level
+        yield self._step(PushKind.READY, base)
+
+    def _begin_model(self) -> int:
+        """The offset at which the board takes the model."""
+        content = self._description
+        state = self._link.read_table(Table.STATE, StateRow)[0]
+        arrived = state.transfer_offset
+        is_ours = state.transfer_page == WHOLE_MODEL and arrived <= len(content)
+        if is_ours and arrived and zlib.crc32(content[:arrived]) == state.transfer_crc32:
+            return arrived
+        begin = ModelBegin(self._directory.identity, len(content)).pack()
+        reply = self._call_sized(MessageType.PAGE_BEGIN, begin, WHOLE_MODEL, len(content))
+        return OffsetReply.unpack(reply).expected
+
+    def _call_sized(self, kind: MessageType, payload: bytes, page: int, size: int) -> bytes:
+        """A request that may be refused for want of room."""
+        try:
+            return self._link.call(kind, payload, page, ERASE_TIMEOUT_S)
+        except RefusedError as error:
+            if error.code != ErrorCode.SIZE:
+                raise
+            raise DoesNotFitError(
+                f"the board has no room for the model, {size:,} bytes to be sent: {error.first:,} bytes of memory are "
+                f"needed, and {error.second:,} are there",
+                "use a smaller model, or another board",
+                memory="flash",
+                needed_bytes=error.first,
+                available_bytes=error.second,
+            ) from None
 
     def _bring(self, page: Page) -> Iterator[PushStep]:
         row = self._rows[page.index]

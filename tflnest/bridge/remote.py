@@ -26,6 +26,7 @@ from tflnest.bridge.messages import (
     MAX_FRAME_BYTES,
     RESET_KEY,
     DeviceRow,
+    ErrorCode,
     Invoke,
     InvokeReply,
     MessageType,
@@ -36,6 +37,7 @@ from tflnest.bridge.messages import (
     Place,
     Reset,
     ResidentReply,
+    RoomRow,
     SetLevel,
     StateRow,
     StatisticsRow,
@@ -43,6 +45,7 @@ from tflnest.bridge.messages import (
     TensorRow,
 )
 from tflnest.bridge.push import Push, PushKind, PushReport, PushStep, computed_crc32, level_position
+from tflnest.bridge.session import RefusedError
 from tflnest.bridge.trace import Trace
 from tflnest.bridge.transport import SerialTransport, Transport
 from tflnest.container import Directory
@@ -103,15 +106,17 @@ class RemoteBoard:
     def info(self) -> BoardInfo:
         """Everything that the board tells of itself."""
         read = self.link.read_table
+        model = read(Table.MODEL, ModelRow)[0]
         return BoardInfo(
             device=read(Table.DEVICE, DeviceRow)[0],
-            model=read(Table.MODEL, ModelRow)[0],
+            model=model,
             state=self.state(),
             pages=tuple(read(Table.PAGES, PageRow)),
             inputs=tuple(read(Table.INPUTS, TensorRow)),
             outputs=tuple(read(Table.OUTPUTS, TensorRow)),
             operators=tuple(read(Table.OPERATORS, OperatorRow)),
             statistics=self.statistics(),
+            description_room=None if model.level_count else self.description_room(),
         )
 
     def state(self) -> StateRow:
@@ -148,7 +153,7 @@ class RemoteBoard:
         """Send what the board lacks to run at a level, and run there. Goes on where an earlier push was cut off.
 
         Args:
-            model: The nested file that the firmware was made from.
+            model: The nested file that the firmware was made from; any where the board takes whole models.
             level: The level; None for the highest. A board that runs at a higher one stays there.
             progress: Told of the bytes.
             listener: Told of every step.
@@ -161,6 +166,7 @@ class RemoteBoard:
             DeviceError: The board does not answer.
         """
         push = self._push(model, level)
+        self._tensors = None
         for step in push.steps():
             if step.kind is PushKind.DATA:
                 progress("push", step.done_bytes, step.total_bytes)
@@ -170,22 +176,38 @@ class RemoteBoard:
 
     def push_steps(self, model: Model | str | Path, level: int | None = None) -> Iterator[PushStep]:
         """As `push`, step by step: the caller decides how to show them."""
-        yield from self._push(model, level).steps()
+        push = self._push(model, level)
+        self._tensors = None
+        yield from push.steps()
 
     def _push(self, model: Model | str | Path, level: int | None) -> Push:
         loaded = model if isinstance(model, Model) else Model.load(model)
-        return Push(self.link, loaded, self._directory(loaded), level)
+        directory = _directory_of(loaded)
+        is_new = self._identity() != directory.identity
+        if is_new and self.description_room() is None:
+            self._directory(loaded)
+        return Push(self.link, loaded, directory, level, is_new)
+
+    def description_room(self) -> int | None:
+        """Most bytes of a model that the board takes as a whole; None where it runs only the one it was made for."""
+        try:
+            return self.link.read_table(Table.ROOM, RoomRow)[0].description_bytes
+        except RefusedError as error:
+            if error.code != ErrorCode.ARGUMENT:
+                raise
+            return None
+
+    def _identity(self) -> bytes:
+        """Of the model on the board; zeros where there is none."""
+        return self.link.read_table(Table.MODEL, ModelRow)[0].identity
 
     def _directory(self, model: Model) -> Directory:
-        directory = model.directory
-        if directory is None:
-            raise UsageError(
-                "the model is not nested, so it has no pages to send", "nest it: tflnest convert"
-            )
-        row = self.link.read_table(Table.MODEL, ModelRow)[0]
-        if row.identity != directory.identity:
+        """The directory of a model that the board has."""
+        directory = _directory_of(model)
+        identity = self._identity()
+        if identity != directory.identity:
             raise DeviceError(
-                f"the board runs model {row.identity.hex()[:12]}, and the file is {directory.name}",
+                f"the board runs model {identity.hex()[:12]}, and the file is {directory.name}",
                 "push the file that the firmware was made from, or flash firmware made from this file",
             )
         return directory
@@ -204,9 +226,11 @@ class RemoteBoard:
             RefusedError: The board refused.
         """
         info = self.info()
+        if not info.levels:
+            raise _no_model()
         wanted = info.levels[0] if level is None else level
         top = level_position(info.levels, wanted)
-        if info.level is None or info.level > wanted:
+        if info.state.resident & 1 and (info.level is None or info.level > wanted):
             self._set_level(SetLevel(wanted))
         given_up = []
         for index in range(len(info.pages) - 1, top, -1):
@@ -295,6 +319,8 @@ class RemoteBoard:
         if level is not None and self.state().level != level:
             self.switch(level)
         inputs, outputs = self._tensor_rows()
+        if not inputs:
+            raise _no_model()
         tensors = [remote_tensor(index, row) for index, row in enumerate(inputs)]
         arrays: list[Any] = [x] if len(tensors) == 1 else list(_sequence(x, len(tensors)))
         fitted = [fit_samples(tensor, array) for tensor, array in zip(tensors, arrays, strict=True)]
@@ -350,6 +376,16 @@ class RemoteBoard:
             read = self.link.read_table
             self._tensors = read(Table.INPUTS, TensorRow), read(Table.OUTPUTS, TensorRow)
         return self._tensors
+
+
+def _no_model() -> DeviceError:
+    return DeviceError("the board has no model", "push one: tflnest push FILE")
+
+
+def _directory_of(model: Model) -> Directory:
+    if model.directory is None:
+        raise UsageError("the model is not nested, so it has no pages to send", "nest it: tflnest convert")
+    return model.directory
 
 
 def connect(

@@ -14,7 +14,7 @@ from tflnest.version import JSON_SCHEMA_VERSION
 
 
 @click.command("device", short_help="Be a board: try everything without hardware.")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=click.Path(), required=False)
 @click.option(
     "--board",
     type=ui.BOARD,
@@ -38,10 +38,10 @@ from tflnest.version import JSON_SCHEMA_VERSION
 @click.option(
     "--pages",
     "placement",
-    type=click.Choice(["flash", "sram", "host"]),
+    type=click.Choice(["flash", "sectors", "sram", "host"]),
     default="host",
     show_default=True,
-    help="Where lower-bit pages rest; flash: they are there from the start.",
+    help="Where lower-bit pages rest; flash: they are there from the start; sectors: they come into flash.",
 )
 @click.option("--empty", is_flag=True, help="Start without any page, not even the base page.")
 @click.option(
@@ -58,7 +58,7 @@ from tflnest.version import JSON_SCHEMA_VERSION
 )
 @ui.output_options
 def command(
-    file: str,
+    file: str | None,
     board: str,
     sram: str | None,
     flash: str | None,
@@ -78,18 +78,28 @@ def command(
     """Be a board with the model FILE in it, at a serial port of its own, until Ctrl-C.
 
     It has the SRAM and the flash of the board, refuses what does not fit, and computes what the reference
-    interpreter computes, only from the pages that it holds.
+    interpreter computes, only from the pages that it holds. Without FILE it takes any model that is pushed.
 
     \b
-    Example:
+    Examples:
       tflnest device nested.tflite --board stm32vldiscovery
+      tflnest device --board mps2-an386
     """
     from firmware_sim.virtual_board import VirtualBoard, VirtualPort, parse_faults
     from tflnest.model import Model
 
     screen = ui.screen(output_format, quiet, no_progress)
     line = parse_faults(faults)
-    virtual = VirtualBoard(Model.load(file), load_board(board, sram, flash), placement, empty, frame, window)
+    sectors = placement == "sectors"
+    virtual = VirtualBoard(
+        Model.load(file) if file is not None else None,
+        load_board(board, sram, flash),
+        "flash" if sectors else placement,
+        empty,
+        frame,
+        window,
+        sectors=sectors,
+    )
     port = VirtualPort(virtual, tcp_port if uart == "tcp" else None, line_baud, line, line)
     try:
         if screen.is_json:
@@ -99,7 +109,10 @@ def command(
             click.echo(f"TFLNEST_PORT={port.url}")
         sys.stdout.flush()
         ending = "; end it with Ctrl-C" if seconds is None else ""
-        screen.note(f"{virtual.board.name} with {file}, {virtual.model.free_sram():,} B of SRAM free{ending}")
+        content = "any model" if file is None else file
+        screen.note(
+            f"{virtual.board.name} with {content}, {virtual.model.free_sram():,} B of SRAM free{ending}"
+        )
         port.serve(seconds)
     finally:
         port.close()

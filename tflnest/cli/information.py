@@ -34,6 +34,8 @@ def command(output_format: str, quiet: bool, no_progress: bool, **options: Any) 
 def _show(screen: ui.Screen, info: BoardInfo) -> None:
     document = info.to_dict()
     transfer = document["transfer"]
+    what = "a model" if transfer and transfer["page"] is None else f"page {(transfer or {}).get('page')}"
+    room = ui.size(info.description_room or 0)
     screen.facts(
         [
             ("board", info.board),
@@ -42,13 +44,13 @@ def _show(screen: ui.Screen, info: BoardInfo) -> None:
                 "frames",
                 f"{info.device.frame_bytes:,} B, {info.device.window_bytes:,} B may be on their way",
             ),
-            ("model", info.identity[:12]),
-            ("levels", ", ".join(map(str, info.levels))),
+            ("model", info.identity[:12] if info.levels else f"none; takes any of up to {room}"),
+            ("levels", ", ".join(map(str, info.levels)) or "none"),
             ("runs at", level_name(info.level)),
             ("free SRAM", ui.size(info.state.free_sram)),
             (
                 "transfer",
-                f"page {transfer['page']}, {transfer['offset']:,} B have arrived" if transfer else "none",
+                f"{what}, {transfer['offset']:,} B have arrived" if transfer else "none",
             ),
         ]
     )

@@ -32,7 +32,8 @@ def command(
     """Send the board the pages of FILE that it lacks, and run at the new level.
 
     Pages that are there are not sent again: the board computes their CRC-32 first. A push that was cut off goes
-    on where it was. Until a page is complete and verified, the board runs what it ran.
+    on where it was. Until a page is complete and verified, the board runs what it ran. A board that takes any model
+    (`tflnest device` without FILE) gets the model itself first.
 
     \b
     Examples:
@@ -57,7 +58,11 @@ def _tell(screen: ui.Screen, model: Model, step: PushStep) -> None:
     from tflnest.bridge.push import PushKind
 
     assert model.directory is not None
-    if step.kind is PushKind.READY:
+    if step.kind is PushKind.MODEL:
+        screen.line(
+            f"model {model.directory.name} has arrived with its base page: {step.payload_bytes:,} bytes"
+        )
+    elif step.kind is PushKind.READY:
         kind = "full-bit" if step.level == model.directory.levels[-1] else "part-bit"
         screen.line(f"{kind} model ready after {step.payload_bytes:,} bytes: level {step.level}")
     elif step.kind is PushKind.RESUMED:
@@ -68,9 +73,10 @@ def _tell(screen: ui.Screen, model: Model, step: PushStep) -> None:
 
 def summary(report: PushReport) -> str:
     """What a push did, in a line."""
-    if not report.pages:
+    if not report.payload_bytes:
         return "nothing was sent: the board has all pages"
-    pages = ", ".join(map(str, report.pages))
+    what = [f"pages {', '.join(map(str, report.pages))}"] if report.pages else []
+    pages = " and ".join((["model"] if report.model_bytes else []) + what)
     share = (
         ""
         if report.capacity_share is None
@@ -79,7 +85,7 @@ def summary(report: PushReport) -> str:
     again = f", {report.repeats} repeats" if report.repeats else ""
     rate = report.payload_bytes / report.seconds if report.seconds > 0 else 0
     return (
-        f"pages {pages}: {report.payload_bytes:,} B ({report.wire_bytes:,} B on the wire) in {report.seconds:.2f} s, "
+        f"{pages}: {report.payload_bytes:,} B ({report.wire_bytes:,} B on the wire) in {report.seconds:.2f} s, "
         f"{rate:,.0f} B/s{share}{again}"
     )
 

@@ -22,6 +22,7 @@ from tflnest.bridge.messages import (
     InvokeReply,
     Layout,
     MessageType,
+    ModelBegin,
     StateRow,
     Table,
     runtime_version,
@@ -30,7 +31,8 @@ from tflnest.bridge.messages import (
 from tflnest.errors import FormatError
 
 LAYOUTS = sorted(
-    {Header, *REQUESTS.values(), *REPLIES.values(), *ROWS.values()}, key=lambda kind: kind.__name__
+    {Header, ModelBegin, *REQUESTS.values(), *REPLIES.values(), *ROWS.values()},
+    key=lambda kind: kind.__name__,
 )
 
 

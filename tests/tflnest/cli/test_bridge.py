@@ -58,6 +58,22 @@ def test_a_session_from_the_first_level_to_the_last(at, files, tmp_path):
     assert document["statistics"]["runs"] >= 9
 
 
+def test_a_board_without_a_model_takes_any(call, files):
+    virtual = VirtualBoard(None, Board.load(BOARD), frame_bytes=256)
+    run = ("run", "--input", str(files.data), "--limit", "2")
+    with VirtualPort(virtual, tcp_port=0) as port:
+        assert "none; takes any of up to" in call("info", "--port", port.url).out
+        for verb in (run, ("page-out",)):
+            done = call(*verb, "--port", port.url)
+            assert done.code == 3 and "the board has no model" in done.err
+        done = call("push", files.nested, "--level", "4", "--port", port.url)
+        assert done.code == 0 and "has arrived with its base page" in done.out
+        assert "part-bit model ready after" in done.out and "\nmodel: " in done.out
+        assert "bit-exact" in call(*run, "--compare", files.nested, "--port", port.url).out
+        assert "\npages 1, 2: 1,680 B" in call("push", files.nested, "--port", port.url).out
+        assert "none" not in call("info", "--port", port.url).out.splitlines()[3]
+
+
 def test_json_has_what_the_text_has(at, files):
     report = at("push", files.nested, "--format", "json").json
     assert report["payload_bytes"] == 1680 and report["wire_bytes"] < 2100
@@ -161,6 +177,25 @@ def test_monitor_shows_a_line_per_look(at):
 def _start(*arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tflnest", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def test_a_virtual_board_needs_no_file_and_has_flash_sectors(files):
+    for arguments, pages in (
+        (("--board", BOARD), 0),
+        ((files.nested, "--board", BOARD, "--pages", "sectors"), 3),
+    ):
+        process = _start("device", *arguments, "--uart", "tcp", "--format", "json")
+        try:
+            with connect(json.loads(process.stdout.readline())["port"], timeout=20) as board:
+                assert len(board.info().pages) == pages
+                board.push(Model.load(files.nested))
+                expected = ["flash", "flash", "flash"] if pages else ["flash", "host", "host"]
+                assert [page["place"] for page in board.info().to_dict()["pages"]] == expected
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
+            process.stdout.close()
+            process.stderr.close()
 
 
 @pytest.mark.parametrize("uart", ["pty", "tcp"])

@@ -16,6 +16,7 @@
 #define TFLNEST_PROTOCOL_MAX_LEVELS 8u
 #define TFLNEST_PROTOCOL_MAX_DIMENSIONS 6u
 #define TFLNEST_PROTOCOL_NO_PAGE 255u
+#define TFLNEST_PROTOCOL_WHOLE_MODEL 254u
 #define TFLNEST_PROTOCOL_RESET_KEY 1413829458u
 
 /* What a message asks for; the reply has `REPLY_BIT` set. 0x60 to 0x6f are free for boards, others reserved. */
@@ -43,6 +44,7 @@
 #define TFLNEST_TABLE_OUTPUTS 6u
 #define TFLNEST_TABLE_OPERATORS 7u
 #define TFLNEST_TABLE_STATISTICS 8u
+#define TFLNEST_TABLE_ROOM 9u
 
 /* Where a page rests on the device. */
 #define TFLNEST_PLACE_FLASH 0u
@@ -237,5 +239,9 @@
 #define TFLNEST_STATISTICS_ROW_AT_OVERRUNS 48u
 #define TFLNEST_STATISTICS_ROW_AT_STACK_PEAK 52u
 #define TFLNEST_STATISTICS_ROW_BYTES 56u
+
+/* Room for whole models; devices that run one model only do not have this table. */
+#define TFLNEST_ROOM_ROW_AT_DESCRIPTION_BYTES 0u
+#define TFLNEST_ROOM_ROW_BYTES 4u
 
 #endif
