@@ -194,6 +194,18 @@ tflnest_dimensions DimensionsOf(const TfLiteIntArray *dims)
     return dimensions;
 }
 
+/* Whether a buffer of the file has so many bytes. Without an open file, the length in front of it tells: it is a vector
+ * of a flatbuffer. */
+bool IsWhole(const tflnest_tflm *model, const void *data, size_t bytes)
+{
+    if (model != nullptr) {
+        return LiesInside(model, data, bytes);
+    }
+    uint32_t length = 0;
+    memcpy(&length, static_cast<const uint8_t *>(data) - sizeof length, sizeof length);
+    return bytes <= length;
+}
+
 /* Fill the constants of a node; those that the file does not have stay NULL. */
 const char *ReadConstants(TfLiteContext *context, const TfLiteNode *node, const tflnest_tflm *model, uint32_t count,
                           tflnest_constant *constants)
@@ -205,8 +217,8 @@ const char *ReadConstants(TfLiteContext *context, const TfLiteNode *node, const 
             return "the shape of one of its constants makes no sense";
         }
         const void *data = bytes > 0 ? tensor->data.data : nullptr;
-        if (model != nullptr && data != nullptr && !LiesInside(model, data, bytes)) {
-            return "one of its constants reaches beyond the file";
+        if (data != nullptr && !IsWhole(model, data, bytes)) {
+            return "one of its constants is larger than its buffer in the file";
         }
         constants[i].type = static_cast<uint32_t>(tensor->type);
         constants[i].bytes = bytes;

@@ -1,0 +1,180 @@
+/* An application of TFLM with a nested model: runs the int8 model, then the nested one at some levels.
+ *
+ * `models.S` brings the files and the input along. Compiled with BOARD, it is firmware of an emulated board.
+ */
+#include <stdint.h>
+#include <string.h>
+
+#include <new>
+
+#include "tensorflow/lite/micro/debug_log.h"
+#include "tensorflow/lite/micro/micro_interpreter.h"
+#include "tensorflow/lite/micro/micro_log.h"
+#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+#include "tensorflow/lite/schema/schema_generated.h"
+#include "tflnest_tflm.h"
+
+#ifdef BOARD
+#include "port.h"
+#else
+#include <stdio.h>
+#endif
+
+extern "C" {
+extern const uint8_t stock_start[], stock_end[], nested_start[], nested_end[], input_start[], input_end[];
+}
+
+namespace {
+
+#ifndef ARENA_BYTES
+#define ARENA_BYTES (200 * 1024)
+#endif
+
+alignas(16) uint8_t arena[ARENA_BYTES];
+alignas(tflite::MicroInterpreter) uint8_t room[sizeof(tflite::MicroInterpreter)];
+const uint32_t levels[] = {LEVELS};
+
+void Write(const char *text)
+{
+#ifdef BOARD
+    port_write(reinterpret_cast<const uint8_t *>(text), strlen(text));
+#else
+    fputs(text, stdout);
+#endif
+}
+
+void WriteNumber(const char *name, uint32_t number)
+{
+    char digits[12];
+    char *at = digits + sizeof digits;
+    *--at = 0;
+    do {
+        *--at = static_cast<char>('0' + number % 10);
+        number /= 10;
+    } while (number != 0);
+    Write(name);
+    Write(" ");
+    Write(at);
+    Write("\n");
+}
+
+void WriteBytes(const int8_t *values, size_t count)
+{
+    static const char digits[] = "0123456789abcdef";
+    Write("output ");
+    for (size_t i = 0; i < count; i++) {
+        const auto value = static_cast<uint8_t>(values[i]);
+        const char text[] = {digits[value >> 4], digits[value & 15], 0};
+        Write(text);
+    }
+    Write("\n");
+}
+
+void Mark(uint32_t id, bool is_start)
+{
+#ifdef BOARD
+    is_start ? port_mark_start(id) : port_mark_stop(id);
+#else
+    (void)id;
+    (void)is_start;
+#endif
+}
+
+using Resolver = tflite::MicroMutableOpResolver<10>;
+
+TfLiteStatus AddAll(Resolver &resolver)
+{
+    TfLiteStatus status = tflnest::AddOperators(resolver);
+    resolver.AddConv2D();
+    resolver.AddDepthwiseConv2D();
+    resolver.AddFullyConnected();
+    resolver.AddAveragePool2D();
+    resolver.AddReshape();
+    resolver.AddSoftmax();
+    resolver.AddAdd();
+    return status;
+}
+
+/* Run a model once; returns whether it ran. */
+bool RunOnce(tflite::MicroInterpreter *interpreter, uint32_t mark)
+{
+    memcpy(interpreter->input(0)->data.int8, input_start, static_cast<size_t>(input_end - input_start));
+    Mark(mark, true);
+    const TfLiteStatus status = interpreter->Invoke();
+    Mark(mark, false);
+    if (status != kTfLiteOk) {
+        return false;
+    }
+    WriteBytes(interpreter->output(0)->data.int8, interpreter->output(0)->bytes);
+    return true;
+}
+
+int RunAll()
+{
+    static Resolver resolver;
+    static tflnest_tflm nested;
+    if (AddAll(resolver) != kTfLiteOk) {
+        return 1;
+    }
+    auto *stock = new (room) tflite::MicroInterpreter(tflite::GetModel(stock_start), resolver, arena, sizeof arena);
+    if (stock->AllocateTensors() != kTfLiteOk) {
+        return 2;
+    }
+    WriteNumber("stock", static_cast<uint32_t>(stock->arena_used_bytes()));
+    if (!RunOnce(stock, 0)) {
+        return 3;
+    }
+    stock->~MicroInterpreter();
+    if (tflnest_tflm_open(&nested, nested_start, static_cast<size_t>(nested_end - nested_start)) != TFLNEST_OK) {
+        return 4;
+    }
+    auto *interpreter =
+        new (room) tflite::MicroInterpreter(tflite::GetModel(nested_start), resolver, arena, sizeof arena);
+    if (interpreter->AllocateTensors() != kTfLiteOk) {
+        return 5;
+    }
+    WriteNumber("nested", static_cast<uint32_t>(interpreter->arena_used_bytes()));
+    WriteNumber("operators", tflnest_tflm_operators(&nested));
+    for (uint32_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+        if (tflnest_tflm_set_level(&nested, levels[i]) != TFLNEST_OK || !RunOnce(interpreter, 1 + i)) {
+            return 6;
+        }
+    }
+    WriteNumber("refused", static_cast<uint32_t>(-tflnest_tflm_set_level(&nested, 9)));
+    interpreter->~MicroInterpreter();
+    WriteNumber("left", tflnest_tflm_operators(&nested));
+    tflnest_tflm_close(&nested);
+#ifdef BOARD
+    WriteNumber("stack", port_stack_peak());
+#endif
+    return 0;
+}
+
+}  // namespace
+
+int main()
+{
+#ifdef BOARD
+    port_init();
+    const int status = RunAll();
+    port_exit(static_cast<uint32_t>(status));
+    return status;
+#else
+    return RunAll();
+#endif
+}
+
+#ifdef BOARD
+extern "C" void DebugLog(const char *format, va_list)
+{
+    Write(format);
+}
+
+extern "C" int DebugVsnprintf(char *buffer, size_t size, const char *, va_list)
+{
+    if (size > 0) {
+        buffer[0] = 0;
+    }
+    return 0;
+}
+#endif

@@ -1,0 +1,206 @@
+"""The component in TFLM's own interpreter, that of the `tflite-micro` wheel: exactness, arena, levels, pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.exactness import random_inputs as any_inputs
+from tests.models import everything, nested, network, random_inputs
+from tests.shared import INT8_MODELS, SHARED
+from tests.tflnest.tflm.wheel import Answer, Job, Step, ask
+from tflnest.container import Page, page_image
+from tflnest.interpreter import Interpreter
+from tflnest.model import Model
+
+LEVELS = (8, 4, 6, 8, 4)
+CHAINS = {"bucket": (4, 6, 8), "compensated": (4, 6, 8)}
+
+ARGUMENT, LEVEL, PAGE, RESIDENT, IN_USE, CRC, SIZE = -1, -2, -3, -4, -5, -6, -8
+
+
+def shared_model(name: str) -> Model:
+    path = SHARED / "models" / f"{name}.tflite"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not there")
+    return Model.load(path)
+
+
+def expected(content: bytes, level: int, sample: np.ndarray, tensors: list[int]) -> dict[int, np.ndarray]:
+    reference = Interpreter(model_content=content, level=level)
+    reference.allocate_tensors()
+    reference.set_tensor(reference.get_input_details()[0]["index"], sample)
+    reference.invoke()
+    return {index: reference.get_tensor(index) for index in tensors}
+
+
+def check_exactness(library: Path, model: Model, levels: tuple[int, ...] = LEVELS) -> Answer:
+    content = model.to_bytes()
+    tensors = [index for operator in model.graph.main.operators for index in operator.outputs]
+    samples = [row[0] for row in any_inputs(content, len(levels), seed=3)]
+    steps = [
+        step
+        for level, sample in zip(levels, samples, strict=True)
+        for step in [("set_level", level), ("run", sample)]
+    ]
+    answer = ask(library, Job(content, steps, tensors=tensors))
+    assert (answer.opened, answer.error) == (0, ""), answer.log
+    assert answer.results[-1] == 0  # the interpreter took its operators along
+    for number, (level, sample) in enumerate(zip(levels, samples, strict=True)):
+        status, values = answer.results[2 * number : 2 * number + 2]
+        assert status == 0, answer.log
+        for index, value in expected(content, level, sample, tensors).items():
+            np.testing.assert_array_equal(values[index].reshape(value.shape), value, f"{level}: {index}")
+    return answer
+
+
+@pytest.mark.parametrize("scheme", CHAINS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if "mobilenet" in name else ()) for name in INT8_MODELS],
+)
+def test_shared_models_at_every_level_and_switch(name: str, scheme: str, library: Path) -> None:
+    levels = (8, 4, 6) if "mobilenet" in name else LEVELS
+    check_exactness(library, nested(shared_model(name), everything(CHAINS[scheme], scheme)), levels)
+
+
+@pytest.mark.parametrize("scheme", CHAINS)
+def test_all_kinds_of_operators_at_every_level(scheme: str, library: Path) -> None:
+    check_exactness(library, nested(network(), everything((2, 3, 5, 8), scheme)), (8, 2, 3, 5, 8))
+
+
+def test_operators_have_levels_of_their_own(library: Path) -> None:
+    model = nested(network(), everything())
+    content = model.to_bytes()
+    sample = random_inputs(model, 1)
+    steps = [
+        ("operators",),
+        ("set_level", 4),
+        ("set_operator_level", 2, 8),
+        ("operator_level", 2),
+        ("operator_level", 1),
+        ("operator_level", 99),
+        ("run", sample),
+    ]
+    answer = ask(library, Job(content, steps))
+    reference = Interpreter(model_content=content, level=4)
+    scopes = list(reference.get_levels())
+    reference.set_level({f"^{scopes[2]}$": 8})
+    reference.allocate_tensors()
+    reference.set_tensor(reference.get_input_details()[0]["index"], sample)
+    reference.invoke()
+    assert answer.results[:6] == [len(scopes), 0, 0, 8, 4, 0]
+    value = reference.get_tensor(reference.get_output_details()[0]["index"])
+    np.testing.assert_array_equal(answer.results[6], value)
+
+
+def pages_of(content: bytes) -> tuple[Page, ...]:
+    directory = Model.from_bytes(content).directory
+    assert directory is not None
+    return directory.pages
+
+
+def run_level(library: Path, content: bytes, steps: list[Step], sample: np.ndarray) -> Answer:
+    answer = ask(library, Job(content, [*steps, ("run", sample)]))
+    assert answer.error == "", answer.log
+    return answer
+
+
+def test_pages_come_and_go(library: Path) -> None:
+    model = nested(network(), everything())
+    content, sample = model.to_bytes(), random_inputs(model, 1)
+    images = [page_image(content, page) for page in pages_of(content)]
+    spoiled = bytes([images[1][0] ^ 1]) + images[1][1:]
+    steps: list[Step] = [
+        ("resident",),
+        ("page_out", 2),  # in use
+        ("set_level", 4),
+        ("page_out", 0),  # in use at every level
+        ("page_out", 1),
+        ("page_out", 1),  # absent already
+        ("page_out", 7),
+        ("resident",),
+        ("set_level", 6),
+        ("set_level", 8),
+        ("set_operator_level", 0, 6),
+        ("run", sample),
+        ("page_in", 1, images[1][:-8]),
+        ("page_in", 1, spoiled),
+        ("page_in", 2, images[2]),  # still resident
+        ("page_in", 9, images[1]),
+        ("page_in", 1, images[1]),
+        ("set_level", 8),
+        ("run", sample),
+        ("set_level", 4),
+        ("page_out", 1),
+        ("page_in", 1, None),
+        ("set_level", 6),
+        ("run", sample),
+        ("resident",),
+    ]
+    answer = ask(library, Job(content, steps))
+    got = [item for item in answer.results if isinstance(item, int)]
+    assert got[:13] == [
+        0b111, IN_USE, 0, IN_USE, 0, RESIDENT, PAGE, 0b101, RESIDENT, RESIDENT, RESIDENT, SIZE, CRC,
+    ]  # fmt: skip
+    assert got[13:] == [IN_USE, PAGE, 0, 0, 0, 0, 0, 0, 0b111, 0]
+    values = [item for item in answer.results if not isinstance(item, int)]
+    for level, value in zip((4, 8, 6), values, strict=True):
+        reference = Interpreter(model_content=content, level=level)
+        np.testing.assert_array_equal(value, reference.run(sample))
+    assert "tflnest: page 2 is in use" in answer.log
+    assert "tflnest: page 1 is damaged: its CRC-32 is wrong" in answer.log
+    assert "tflnest: the level needs pages that are not resident (one bit each: 0x2)" in answer.log
+
+
+def test_a_page_image_takes_the_place_of_the_page_in_the_file(library: Path) -> None:
+    """What is read is the image: after it came in, the file's own page may be anything."""
+    model = nested(network(), everything((4, 8)))
+    content, sample = model.to_bytes(), random_inputs(model, 1)
+    wiped = bytearray(content)
+    for segment in pages_of(content)[1].segments:
+        wiped[segment.offset : segment.offset + segment.size] = bytes(segment.size)
+    steps = [("set_level", 4), ("page_out", 1), ("page_in", 1, page_image(content, pages_of(content)[1]))]
+    answer = run_level(library, bytes(wiped), [*steps, ("set_level", 8)], sample)
+    assert answer.results[:4] == [0, 0, 0, 0]
+    np.testing.assert_array_equal(answer.results[4], Interpreter(model_content=content, level=8).run(sample))
+
+
+def test_without_opening_the_highest_level_runs(library: Path) -> None:
+    model = nested(network(), everything())
+    content, sample = model.to_bytes(), random_inputs(model, 1)
+    answer = ask(library, Job(content, [("set_level", 4), ("run", sample)], is_open=False))
+    assert answer.results[0] == ARGUMENT
+    np.testing.assert_array_equal(answer.results[1], Interpreter(model_content=content, level=8).run(sample))
+
+
+def test_levels_that_are_not_there(library: Path) -> None:
+    content = nested(network(), everything((4, 8))).to_bytes()
+    steps = [("set_level", 6), ("set_level", 0), ("set_operator_level", 0, 5), ("set_operator_level", 50, 4)]
+    answer = ask(library, Job(content, steps))
+    assert answer.results[:4] == [LEVEL, LEVEL, LEVEL, ARGUMENT]
+    assert "tflnest: the model has no level of 6 bits" in answer.log
+    assert "tflnest: operator 0 has no level of 5 bits" in answer.log
+
+
+def test_files_that_cannot_be_opened(library: Path) -> None:
+    stock = network().to_bytes()
+    assert ask(library, Job(stock)).opened == SIZE
+    content = bytearray(nested(network(), everything()).to_bytes())
+    at = content.index(b"TFLNEST\0\1\0")
+    content[at + 8] = 9
+    answer = ask(library, Job(bytes(content), is_open=True))
+    assert answer.opened == SIZE
+    assert "it has another format version than this tflnest reads" in answer.log
+
+
+def test_one_error_of_an_operator_that_makes_no_sense(library: Path) -> None:
+    content = bytearray(nested(network(), everything()).to_bytes())
+    at = content.index(b"filter_shape\0")
+    content[at] = ord("g")
+    answer = ask(library, Job(bytes(content), is_open=False))
+    assert answer.error
+    said = [line for line in answer.log.splitlines() if line.startswith("tflnest:")]
+    assert len(said) == 1 and "its options have an unknown key" in said[0], answer.log

@@ -1,0 +1,155 @@
+"""Builds a source tree of TFLM, which the environment variable TFLM_ROOT names, and applications on it.
+
+The tree must have its third-party headers where TFLM's own makefile puts them (tensorflow/lite/micro/tools/make/
+downloads: flatbuffers, gemmlowp, ruy, and cmsis and cmsis_nn for their kernels).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.tflnest.tflm.component import HERE, Toolset, lay_out, run, sources
+
+#: What the programs' resolver knows.
+KERNELS = ("add", "conv", "depthwise_conv", "fully_connected", "pooling", "softmax", "reshape")
+SHARED_KERNELS = ("activations_common", "kernel_util", "micro_tensor_utils")
+DEFINES = (
+    "-DTF_LITE_STATIC_MEMORY",
+    "-DTF_LITE_DISABLE_X86_NEON",
+    "-DNDEBUG",
+    "-DKERNELS_OPTIMIZED_FOR_SPEED",
+)
+CXX = ("-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-w")
+DOWNLOADS = "tensorflow/lite/micro/tools/make/downloads"
+_FOLDERS = ("micro", "micro/arena_allocator", "micro/memory_planner", "micro/tflite_bridge")
+_OUTSIDE = ("core/c", "core/api", "kernels", "kernels/internal")
+_OTHERS = (
+    "_test",
+    "test_",
+    "fake_",
+    "mock_",
+    "recording_",
+    "debug_log",
+    "non_persistent_arena_buffer_allocator_test",
+)
+
+
+def root() -> Path:
+    """The tree; skips where there is none."""
+    named = os.environ.get("TFLM_ROOT")
+    if not named:
+        pytest.skip("TFLM_ROOT does not name a source tree of TFLM")
+    path = Path(named)
+    if not (path / "tensorflow/lite/micro/micro_interpreter.h").is_file():
+        pytest.fail(f"TFLM_ROOT is {path}, which is no source tree of TFLM")
+    return path
+
+
+def _is_wanted(path: Path) -> bool:
+    name = path.stem
+    return not any(part in name for part in _OTHERS) or name == "recording_micro_allocator"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A source tree and how it is compiled.
+
+    Attributes:
+        path: Its root.
+        tools: Compilers and flags.
+        has_cmsis: Whether CMSIS-NN's kernels take the place of the reference ones.
+        own_log: Whether the program brings DebugLog along.
+    """
+
+    path: Path
+    tools: Toolset
+    has_cmsis: bool = False
+    own_log: bool = False
+
+    @property
+    def include(self) -> tuple[Path, ...]:
+        """Folders of headers."""
+        names = ["flatbuffers/include", "gemmlowp", "ruy"]
+        if self.has_cmsis:
+            names += ["cmsis_nn", "cmsis_nn/Include", "cmsis", "cmsis/CMSIS/Core/Include"]
+        found = [self.path / DOWNLOADS / name for name in names]
+        missing = [path.name for path in found if not path.is_dir()]
+        if missing:
+            pytest.skip(f"the source tree of TFLM has no {', '.join(missing)}")
+        return (self.path, *found)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Definitions of the build."""
+        cmsis = ("-DCMSIS_NN", "-DARM_NN_ENABLE_F16=0", "-DARM_NN_ENABLE_F32=0") if self.has_cmsis else ()
+        return (*DEFINES, *cmsis)
+
+    def _kernels(self) -> Iterator[Path]:
+        folder = self.path / "tensorflow/lite/micro/kernels"
+        for name in KERNELS:
+            optimized = folder / "cmsis_nn" / f"{name}.cc"
+            yield optimized if self.has_cmsis and optimized.is_file() else folder / f"{name}.cc"
+            common = folder / f"{name}_common.cc"
+            if common.is_file():
+                yield common
+        yield from (folder / f"{name}.cc" for name in SHARED_KERNELS)
+
+    def files(self) -> list[Path]:
+        """Everything of TFLM that an interpreter needs."""
+        base = self.path / "tensorflow/lite"
+        found = [path for name in _FOLDERS for path in (base / name).glob("*.cc") if _is_wanted(path)]
+        found += [path for name in _OUTSIDE for path in (base / name).glob("*.cc") if _is_wanted(path)]
+        if not self.own_log:
+            found.append(base / "micro/debug_log.cc")
+        found += self._kernels()
+        if self.has_cmsis:
+            source = self.path / DOWNLOADS / "cmsis_nn/Source"
+            found += [path for path in source.rglob("*.c") if _is_integer(path)]
+        return sorted(set(found))
+
+    def library(self, folder: Path) -> Path:
+        """Compile TFLM into a library."""
+        flags = (*self.tools.flags, *self.flags)
+        tools = Toolset(self.tools.c, self.tools.cxx, flags)
+        objects = tools.compile(self.files(), self.include, folder / "tflm", ("-std=c99", "-w"), CXX)
+        archive = folder / "libtflm.a"
+        run([self.tools.cxx.replace("g++", "ar"), "rcs", archive, *objects])
+        return archive
+
+    def program(self, folder: Path, extra: Sequence[str]) -> list[Path]:
+        """Compile the component and the program on it; returns the object files."""
+        component = lay_out(folder / "component")
+        flags = (*self.tools.flags, *self.flags)
+        own = Toolset(self.tools.c, self.tools.cxx, flags).compile(
+            sources(component), (component, *self.include), folder / "own"
+        )
+        tools = Toolset(self.tools.c, self.tools.cxx, (*flags, *extra))
+        include = (component, *self.include)
+        return [*own, *tools.compile([HERE / "program/runner.cc"], include, folder / "main", (), CXX)]
+
+
+def _is_integer(path: Path) -> bool:
+    """Whether a file of CMSIS-NN computes with integers."""
+    return (
+        not path.stem.endswith(("_f16", "_f32"))
+        and "Bindings" not in path.parts
+        and path.stem != "arm_nntables_flt"
+    )
+
+
+def models(folder: Path, stock: bytes, nested: bytes, sample: bytes) -> Path:
+    """An assembler source that holds two models and an input."""
+    lines = []
+    for name, content in {"stock": stock, "nested": nested, "input": sample}.items():
+        (folder / name).write_bytes(content)
+        lines += [f".global {name}_start, {name}_end", ".balign 16", f"{name}_start:"]
+        lines += [f'.incbin "{folder / name}"', f"{name}_end:", ".byte 0"]
+    path = folder / "models.S"
+    text = [".section .rodata.models", *lines, '.section .note.GNU-stack,"",%progbits', ""]
+    path.write_text("\n".join(text))
+    return path
