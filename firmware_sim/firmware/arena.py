@@ -108,7 +108,7 @@ class _Planner:
     """Plans one program on one core."""
 
     def __init__(self, program: DeviceProgram, core: Core) -> None:
-        times = lifetimes(program.model.graph)
+        times = lifetimes(program.graph)
         self._core = core
         self._steps = program.steps
         self._activations = _activations(program, times)
@@ -210,7 +210,7 @@ class _Planner:
 
 def operator_memory(program: DeviceProgram, plan: Arena) -> tuple[OperatorMemory, ...]:
     """What every operator needs while it runs, in order."""
-    times = lifetimes(program.model.graph)
+    times = lifetimes(program.graph)
     activations = [(item, plan.offsets[item.tensor] + item.size) for item in _activations(program, times)]
     rows = []
     for position, step in enumerate(program.steps):

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from firmware_sim.firmware import choosing
 from firmware_sim.firmware.data import Constants
 from firmware_sim.firmware.names import c_type, comment, shortened, struct_text, wrapped
 from firmware_sim.firmware.plan import FirmwarePlan, Protocol
 from firmware_sim.firmware.program import DeviceStep
 from firmware_sim.firmware.protocol import protocol_text
 from tflnest.device import Argument, Call, Constant, Core, LevelFilter, initializer
+from tflnest.device.narrowing import NARROW
 from tflnest.graph import Tensor
 
 #: Names in tflnest_variant.h.
@@ -66,6 +68,10 @@ class ModelCode:
         ]
         for position, step in enumerate(plan.program.steps):
             lines += ["", *self._parameters(position, step)]
+        if any(call.function is NARROW for calls in plan.calls for call in calls):
+            lines += ["", *choosing.narrow_function()]
+        if plan.program.choosing is not None:
+            lines += ["", *choosing.choose_function(plan.program.choosing, plan.program)]
         lines += ["", *self._invoke(), "", *self._description(), "", *self._functions()]
         if plan.options.protocol is Protocol.SERIAL:
             places = {
@@ -108,6 +114,8 @@ class ModelCode:
             lines.append("")
             lines.append("/* Which of its levels each operator with levels runs at. */")
             lines.append(f"static uint8_t positions[{len(plan.program.nested_steps)}];")
+        if plan.program.choosing is not None:
+            lines += choosing.variables(plan.program.choosing)
         for page in plan.slots:
             if page == plan.slots[0]:
                 lines += ["", "/* Rooms for pages that come from the host. */"]
@@ -147,6 +155,11 @@ class ModelCode:
         lines = [f"/* {self._title(step)}. */"]
         for number, call in enumerate(self.plan.calls[position]):
             prefix = self._prefix(position, number)
+            if call.function is NARROW:
+                if step.operator.index not in self._chosen:
+                    levels = len(self.plan.calls[position][number + 1].filters)
+                    lines += choosing.activation_bits(step, levels)
+                continue
             lines += self._filters(call, prefix)
             lines += self._struct(call.params, prefix, "params")
         return lines
@@ -229,14 +242,48 @@ class ModelCode:
             for number, call in enumerate(plan.calls[position]):
                 lines += self._call(position, number, call, rows.get(step.operator.index))
             lines += [f"    port_mark_stop({step.operator.index}u);"] if plan.options.marks else []
+            decided = plan.program.choosing
+            if decided is not None and decided.after == step.operator.index:
+                logits = self._argument(Argument(decided.logits), "const int8_t")
+                lines.append(f"    choose({logits}, at);")
         return [*lines, "}"]
 
+    @property
+    def _chosen(self) -> dict[int, int]:
+        """Where the controller's choice for each operator stands, by index."""
+        decided = self.plan.program.choosing
+        return {} if decided is None else {index: row for row, index in enumerate(decided.operators)}
+
+    def _narrow(self, call: Call, step: DeviceStep, row: int | None) -> list[str]:
+        """The call that narrows an activation; in place it has nothing to do at 8 bits."""
+        index = step.operator.index
+        chosen = self._chosen.get(index)
+        bits = (
+            f"operator_{index}_activation_bits[at[{row}]]" if chosen is None else f"model_widths[{chosen}][1]"
+        )
+        source, target = call.inputs[0], call.outputs[0]
+        arguments = [
+            self._argument(source, "const int8_t"),
+            self._argument(target, "int8_t"),
+            str(call.params.size),
+            bits,
+        ]
+        lines = _call_text("narrow", arguments)
+        if source != target:
+            return lines
+        return [f"    if ({bits} < 8u) {{", *(f"    {line}" for line in lines), "    }"]
+
     def _call(self, position: int, number: int, call: Call, row: int | None) -> list[str]:
+        step = self.plan.program.steps[position]
+        if call.function is NARROW:
+            return self._narrow(call, step, row)
         prefix = self._prefix(position, number)
         arguments = [f"&{prefix}_params"]
         if call.function.has_filter:
             several = len(call.filters) > 1
-            arguments.append(f"&{prefix}_filters[at[{row}]]" if several else f"&{prefix}_filter")
+            chosen = self._chosen.get(step.operator.index)
+            at = f"at[{row}]" if chosen is None else f"model_widths[{chosen}][0]"
+            arguments.append(f"&{prefix}_filters[{at}]" if several else f"&{prefix}_filter")
         for argument, scalar in zip(call.inputs, call.function.inputs, strict=True):
             arguments.append(self._argument(argument, f"const {scalar.name}"))
         for argument, scalar in zip(call.outputs, call.function.outputs, strict=True):
@@ -412,6 +459,7 @@ class ModelCode:
         signature = self._signature()
         signature[-1] += ";"
         lines += [
+            *([] if self.plan.program.choosing is None else choosing.declaration(self.plan.program.choosing)),
             "/* The model, and what changes while it runs: see tflnest_pager.h for pages and levels. */",
             "extern const tflnest_model model;",
             "extern tflnest_pager model_pager;",

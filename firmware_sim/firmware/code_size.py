@@ -41,6 +41,9 @@ _START_CODE_BYTES = 24
 _CALL_CODE_BYTES = 6
 _ARGUMENT_CODE_BYTES = 6
 
+#: The function of `model.c` that makes a controller's choice, unrolled by the compiler or not: a middle.
+_CHOOSE_CODE_BYTES = 200
+
 
 @dataclass(frozen=True)
 class FlashUse:
@@ -97,7 +100,7 @@ def plan_flash(plan: FirmwarePlan, board: Board) -> FlashUse | None:
     return FlashUse(
         page_bytes=pages,
         constant_bytes=_constants(plan, calls),
-        kernel_bytes=_kernels(measured, calls) + _calls_code(calls),
+        kernel_bytes=_kernels(measured, calls) + _calls_code(calls) + _choosing_code(plan),
         base_bytes=_base(plan, board),
         sector_bytes=plan.sectors_bytes(board),
     )
@@ -115,6 +118,11 @@ def _base(plan: FirmwarePlan, board: Board) -> int:
     names = [board.name] if board.name in bases else list(bases)
     kind = SECTORS if plan.stored_pages else str(plan.options.protocol)
     return max(int(bases[name][str(plan.options.optimization)][kind]) for name in names)
+
+
+def _choosing_code(plan: FirmwarePlan) -> int:
+    """Code that reads a controller's logits; its tables are among the constants."""
+    return 0 if plan.program.choosing is None else _CHOOSE_CODE_BYTES
 
 
 def _calls_code(calls: Iterable[Call]) -> int:
@@ -142,6 +150,10 @@ def _constants(plan: FirmwarePlan, calls: Iterable[Call]) -> int:
     total += align_up(len(program.levels), _WORD) + _MODEL_BYTES + _PAGE_BYTES * len(program.pages)
     interface = len(program.subgraph.inputs) + len(program.subgraph.outputs)
     total += _TENSOR_BYTES * interface
+    if program.choosing is not None:
+        choices = len(program.choosing.activation_bits)
+        rows = len(program.choosing.operators)
+        total += align_up(rows * choices, _WORD) + align_up(choices, _WORD) + align_up(2 * rows, _WORD)
     for step in program.nested_steps:
         assert step.nested is not None
         own = align_up(len(step.nested.nesting.levels), _WORD)

@@ -97,6 +97,8 @@ def _unpadded(plan: FirmwarePlan, slots: list[int]) -> int:
 def _variables(plan: FirmwarePlan, board: Board) -> Mapping[str, int]:
     """Variables that start at zero, arena and slots apart."""
     sizes = {"model_pager": CORTEX_M.sizeof(PAGER), "positions": len(plan.program.nested_steps)}
+    if plan.program.choosing is not None:
+        sizes["model_widths"] = 2 * len(plan.program.choosing.operators)
     if board.port is not None:
         sizes |= _port_variables(board.port)
     if plan.options.protocol is Protocol.SERIAL:

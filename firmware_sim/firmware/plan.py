@@ -50,6 +50,7 @@ class Options:
         smallest: Whether the smallest arena counts more than speed.
         protocol: Whether the firmware talks to a host, or runs once on input of its own.
         optimization: For size or for speed.
+        dynamic: Whether the file's controller chooses the widths of each input; None: where it has one.
         marks: Whether the instructions of every operator can be counted on an emulator.
     """
 
@@ -60,6 +61,7 @@ class Options:
     smallest: bool = False
     protocol: Protocol = Protocol.SERIAL
     optimization: Optimization = Optimization.SPEED
+    dynamic: bool | None = None
     marks: bool = False
 
 
@@ -151,11 +153,11 @@ def plan_firmware(model: Model, core: Core, options: Options) -> FirmwarePlan:
     """Decide everything that does not depend on the board's memory.
 
     Raises:
-        UsageError: The model has no such level.
+        UsageError: The model has no such level, or no controller where one is asked for.
         UnsupportedError: The device runtime lacks operators; the message names every one of them.
         FormatError: The model contradicts itself.
     """
-    return plan_program(device_program(model), core, options)
+    return plan_program(device_program(model, options.dynamic), core, options)
 
 
 def plan_program(program: DeviceProgram, core: Core, options: Options) -> FirmwarePlan:

@@ -32,7 +32,7 @@ _STATES = 1 << 32
 INFERENCE_REGION = 1023
 
 _POLL_S = 0.1
-_LINE = re.compile(r"level (\d+) status (-?\d+)(?: crc ([0-9a-f]{8}))?")
+_LINE = re.compile(r"level (\d+) status (-?\d+)(?: crc ([0-9a-f]{8}))?(?: widths((?: \d+:\d+)+))?")
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,14 @@ class Run:
         level: Bits.
         status: 0, or why it could not run (`tflnest_status`).
         crc32: Of all outputs, one after another; None where it did not run.
+        widths: What a controller chose: position of the own level and bits of the activation of every operator that
+            it controls.
     """
 
     level: int
     status: int
     crc32: int | None
+    widths: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ def parse_report(text: str, regions: tuple[Region, ...] = ()) -> Report:
         word, _, rest = line.partition(" ")
         if match is not None:
             crc = int(match[3], 16) if match[3] else None
-            runs.append(Run(int(match[1]), int(match[2]), crc))
+            pairs = tuple(tuple(map(int, pair.split(":"))) for pair in (match[4] or "").split())
+            runs.append(Run(int(match[1]), int(match[2]), crc, tuple((own, bits) for own, bits in pairs)))
         elif word == "model":
             identity = rest
         elif word == "start":
@@ -134,15 +138,18 @@ def input_bytes(count: int, seed: int = SEED) -> NDArray[np.uint8]:
     return values
 
 
-def expected_crc32(model: Model, level: int | None = None, engine: str = "reference") -> int:
+def expected_crc32(
+    model: Model, level: int | None = None, engine: str = "reference", policy: str = "static"
+) -> int:
     """The CRC-32 of the outputs that a level must give.
 
     Args:
         model: The model.
         level: Bits; None for the highest.
         engine: Of `tflnest.Interpreter`.
+        policy: Of `tflnest.Interpreter`; "dynamic" where the firmware's controller chooses.
     """
-    interpreter = Interpreter(model=model, level=level, engine=engine)
+    interpreter = Interpreter(model=model, level=level, engine=engine, policy=policy)
     interpreter.allocate_tensors()
     details = interpreter.get_input_details()
     sizes = [

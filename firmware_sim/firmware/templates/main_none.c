@@ -95,6 +95,15 @@ static void run(uint32_t level)
     if (status == TFLNEST_OK) {
         text(" crc ");
         hexadecimal(outputs_crc32());
+#ifdef MODEL_CONTROLLED
+        text(" widths");
+        for (uint32_t i = 0; i < MODEL_CONTROLLED; i++) {
+            text(" ");
+            decimal(model_widths[i][0]);
+            text(":");
+            decimal(model_widths[i][1]);
+        }
+#endif
     }
     text("\n");
 }
