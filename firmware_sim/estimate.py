@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from firmware_sim.board import CycleCosts
+from tflnest.controller_entry import Controller
 from tflnest.graph import Graph, Operator, Subgraph
 from tflnest.nested import is_nested, parse
 
@@ -60,9 +61,13 @@ def operator_cost(operator: Operator, subgraph: Subgraph, costs: CycleCosts) -> 
     return OperatorCost(0, outputs * (1.0 if name in _COPIES else costs.element))
 
 
-def graph_costs(graph: Graph, costs: CycleCosts) -> list[OperatorCost]:
-    """Estimate every operator of the main subgraph, in order; what control flow enters is not counted."""
-    return [operator_cost(operator, graph.main, costs) for operator in graph.main.operators]
+def graph_costs(graph: Graph, costs: CycleCosts, controller: Controller | None = None) -> list[OperatorCost]:
+    """Estimate every operator of the main subgraph, in order, and behind them those of a controller.
+
+    What control flow enters is not counted.
+    """
+    subgraphs = [graph.main, *([] if controller is None else [graph.subgraphs[controller.subgraph]])]
+    return [operator_cost(operator, item, costs) for item in subgraphs for operator in item.operators]
 
 
 def _filter_shape(operator: Operator, subgraph: Subgraph) -> tuple[int, ...]:

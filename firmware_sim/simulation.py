@@ -84,7 +84,7 @@ class Simulation:
         arena: The arena that TFLM would need on this board.
         memory: What the highest level that ran needs: that of generated firmware, where there can be one.
         operators: What every operator needs in its arena.
-        costs: Estimated work per operator of the main subgraph.
+        costs: Estimated work per operator of the main subgraph, and behind them of a controller's.
         storage: Sizes of levels, switches and separate models.
         needs: Memory that every level needs here, lowest first.
         moves: Changes of level, the start included.
@@ -356,7 +356,7 @@ class _Device:
         self.board = board
         self.placement = placement
         self.memory = memory
-        self.costs = tuple(graph_costs(model.graph, board.cycles))
+        self.costs = tuple(graph_costs(model.graph, board.cycles, model.controller))
         self.sram = Sram(board.sram_bytes, board.sram_base)
         self.flash = Flash(
             board.flash_bytes, board.flash_base, board.flash_sector_bytes, board.flash_program_bytes
@@ -403,7 +403,13 @@ class _Device:
             if samples is not None:
                 if engine is None:
                     level = switch.level if self.pager is not None else None
-                    engine = Interpreter(model=self.model, level=level, pages=self.pager, engine=self.engine)
+                    engine = Interpreter(
+                        model=self.model,
+                        level=level,
+                        pages=self.pager,
+                        engine=self.engine,
+                        policy="static" if self.model.controller is None else "dynamic",
+                    )
                 elif self.pager is not None:
                     engine.set_level(switch.level)
                 results.append(engine.run(_slice(self.model, samples, self.done, end)))

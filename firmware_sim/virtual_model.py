@@ -394,7 +394,8 @@ class VirtualModel:
 
     def _ready_engine(self) -> Interpreter:
         if self._engine is None:
-            self._engine = Interpreter(model=self._model, level=self.levels[0], pages=self)
+            policy = "static" if self._model.controller is None else "dynamic"
+            self._engine = Interpreter(model=self._model, level=self.levels[0], pages=self, policy=policy)
             self._engine.set_level(self._scopes())
             self._engine.allocate_tensors()
         return self._engine

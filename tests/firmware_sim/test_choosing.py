@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from firmware_sim.board import Board
 from firmware_sim.firmware.arena import operator_memory, plan_firmware_arena
 from firmware_sim.firmware.generation import generate_firmware
 from firmware_sim.firmware.plan import Options, Protocol
 from firmware_sim.firmware.program import device_program
 from firmware_sim.firmware.selftest import expected_crc32, input_bytes, run_selftest
 from firmware_sim.firmware.size import build, measure_size
+from firmware_sim.pager import Placement
+from firmware_sim.simulation import simulate
+from firmware_sim.virtual_model import VirtualModel
 from tests.controllers import controlled, narrow_levels
 from tests.firmware_sim.monitor import require_emulator
 from tests.models import NetworkBuilder, everything, nested, network
@@ -105,3 +109,26 @@ def test_levels_that_narrow_activations_run_on_boards(tmp_path: Path) -> None:
     ]
     assert report.runs[0].widths == ()
     assert measure_size(tmp_path / "firmware").sram_equal
+
+
+def test_simulate_counts_the_controller() -> None:
+    model = controlled()
+    x = input_bytes(3 * 192).view(np.int8).reshape(3, 8, 8, 3)
+    result = simulate(model, "mps2-an386", inputs=x)
+    assert result.outputs is not None
+    assert np.array_equal(result.outputs, Interpreter(model=model, policy="dynamic").run(x))
+    names = {row.index: (row.name, cost.macs) for row, cost in result.operator_rows() if cost is not None}
+    assert names[7] == ("FULLY_CONNECTED", 256) and names[8] == ("FULLY_CONNECTED", 192)
+    plain = simulate(nested(network(), everything()), "mps2-an386")
+    assert result.macs == plain.macs + 256 + 192 + 1024
+    assert result.memory.sram_bytes > plain.memory.sram_bytes
+
+
+def test_the_virtual_board_chooses_too() -> None:
+    model = controlled()
+    x = input_bytes(192).view(np.int8).reshape(1, 8, 8, 3)
+    subject = VirtualModel(model, Board.load("mps2-an386"), Placement.FLASH)
+    subject.inputs[0].data[:] = x.tobytes()
+    assert subject.invoke() == 0
+    expected = Interpreter(model=model, policy="dynamic").run(x)
+    assert bytes(subject.outputs[0].data) == expected.tobytes()

@@ -49,6 +49,12 @@ _REPORTS = ("text", "json")
     show_default=True,
     help="What the compiler optimizes for: -O2 or -Os.",
 )
+@click.option(
+    "--policy",
+    type=click.Choice(["static", "dynamic"]),
+    help="dynamic: the controller in FILE chooses the widths of each input, up to the level that is set; static: it is "
+    "left out.  [default: dynamic where FILE has a controller]",
+)
 @click.option("--marks", is_flag=True, help="Let `tflnest emulate --count` count every operator.")
 @click.option(
     "--format",
@@ -73,6 +79,7 @@ def command(
     smallest: bool,
     protocol: str,
     optimize: str,
+    policy: str | None,
     marks: bool,
     formats: tuple[str, ...],
     quiet: bool,
@@ -109,6 +116,7 @@ def command(
             smallest=smallest,
             protocol=Protocol(protocol),
             optimization=Optimization(optimize),
+            dynamic=None if policy is None else policy == "dynamic",
             marks=marks,
         ),
         component="c" in formats,

@@ -46,6 +46,12 @@ SHOWN_SAMPLES = 20
     metavar="MODEL",
     help="Exit with 4 unless the outputs are those of the reference interpreter, bit by bit. [default: not]",
 )
+@click.option(
+    "--policy",
+    type=click.Choice(["static", "dynamic"]),
+    help="What --compare runs: dynamic follows the controller in MODEL, as generated firmware does. [default: dynamic "
+    "where MODEL has a controller]",
+)
 @connection_options
 @ui.output_options
 def command(
@@ -55,6 +61,7 @@ def command(
     output: str | None,
     force: bool,
     reference: str | None,
+    policy: str | None,
     output_format: str,
     quiet: bool,
     no_progress: bool,
@@ -83,7 +90,7 @@ def command(
         _save(output, outputs, force)
     different = None
     if reference:
-        different = _compare(reference, x, outputs, info)
+        different = _compare(reference, x, outputs, info, policy)
     milliseconds = info.statistics.run_milliseconds
     screen.json(
         {
@@ -127,7 +134,7 @@ def _save(path: str, outputs: list[NDArray[Any]], force: bool) -> None:
     write_file(path, stream.getvalue(), force)
 
 
-def _compare(path: str, x: Any, outputs: list[NDArray[Any]], info: Any) -> int:
+def _compare(path: str, x: Any, outputs: list[NDArray[Any]], info: Any, policy: str | None) -> int:
     """Number of samples whose outputs are not those of the reference interpreter at the same level."""
     from tflnest.interpreter import Interpreter
     from tflnest.model import Model
@@ -137,7 +144,10 @@ def _compare(path: str, x: Any, outputs: list[NDArray[Any]], info: Any) -> int:
         raise UsageError(f"{path} is model {model.directory.name}, and the board runs {info.identity[:12]}")
     if info.level is None:
         raise UsageError("the operators of the board run at levels of their own", "name a level with --level")
-    result = Interpreter(model=model, level=info.level if model.directory is not None else None).run(x)
+    if policy is None:
+        policy = "static" if model.controller is None else "dynamic"
+    level = info.level if model.directory is not None else None
+    result = Interpreter(model=model, level=level, policy=policy).run(x)
     expected = result if isinstance(result, tuple) else (result,)
     equal = np.ones(len(outputs[0]), bool)
     for given, wanted in zip(outputs, expected, strict=True):
