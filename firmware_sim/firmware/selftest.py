@@ -139,7 +139,7 @@ def input_bytes(count: int, seed: int = SEED) -> NDArray[np.uint8]:
 
 
 def expected_crc32(
-    model: Model, level: int | None = None, engine: str = "reference", policy: str = "static"
+    model: Model, level: int | None = None, engine: str = "reference", policy: str | None = None
 ) -> int:
     """The CRC-32 of the outputs that a level must give.
 
@@ -147,8 +147,10 @@ def expected_crc32(
         model: The model.
         level: Bits; None for the highest.
         engine: Of `tflnest.Interpreter`.
-        policy: Of `tflnest.Interpreter`; "dynamic" where the firmware's controller chooses.
+        policy: Of `tflnest.Interpreter`; None for that of generated firmware: "dynamic" where the model has a controller.
     """
+    if policy is None:
+        policy = "static" if model.controller is None else "dynamic"
     interpreter = Interpreter(model=model, level=level, engine=engine, policy=policy)
     interpreter.allocate_tensors()
     details = interpreter.get_input_details()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from firmware_sim.board import Board
+from firmware_sim.component.contents import code_parts, tflm_parts
 from firmware_sim.firmware.arena import operator_memory, plan_firmware_arena
 from firmware_sim.firmware.generation import generate_firmware
 from firmware_sim.firmware.plan import Options, Protocol
@@ -132,3 +133,11 @@ def test_the_virtual_board_chooses_too() -> None:
     assert subject.invoke() == 0
     expected = Interpreter(model=model, policy="dynamic").run(x)
     assert bytes(subject.outputs[0].data) == expected.tobytes()
+
+
+def test_libraries_expect_what_the_controller_chooses() -> None:
+    model = controlled()
+    code = code_parts(model, "heading", "chooses").checks
+    assert code == {level: expected_crc32(model, level, policy="dynamic") for level in (4, 6, 8)}
+    tflm = tflm_parts(model, "heading", "chooses").checks
+    assert tflm == {level: expected_crc32(model, level, policy="static") for level in (4, 6, 8)} != code
