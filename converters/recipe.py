@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from converters import rounding as rounding_methods
+from converters.settings import check_keys
 from tflnest.errors import FormatError, UsageError
 from tflnest.files import read_file
 from tflnest.nested import STOCK_OPTIONS
@@ -412,16 +413,8 @@ def _rule(item: Any, where: str) -> Rule:
 
 
 def _settings(content: Mapping[str, Any], allowed: set[str], where: str) -> dict[str, Any]:
-    parsed: dict[str, Any] = {}
-    for key, value in content.items():
-        if key not in allowed:
-            close = difflib.get_close_matches(key, allowed, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise UsageError(
-                f"{where} has an unknown key {key!r}", f"{hint}keys are {', '.join(sorted(allowed))}"
-            )
-        parsed[key] = _PARSERS[key](value, f"{key} of {where}")
-    return parsed
+    check_keys(content, allowed, where)
+    return {key: _PARSERS[key](value, f"{key} of {where}") for key, value in content.items()}
 
 
 def _levels(value: Any, where: str) -> tuple[int, ...]:

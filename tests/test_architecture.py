@@ -43,6 +43,7 @@ LAYERS = (
 ON_KERAS = {
     f"converters.training.{name}"
     for name in (
+        "batches",
         "controller",
         "controller_export",
         "dynamic",
@@ -50,6 +51,7 @@ ON_KERAS = {
         "network",
         "operators",
         "quantizers",
+        "running",
         "tabulation",
     )
 }

@@ -13,13 +13,16 @@ from tflnest.version import __version__
 
 #: Where each public name lives.
 _HOMES = {
+    "Augmentation": "converters.training",
     "ControllerOptions": "converters.training",
     "Interpreter": "tflnest.interpreter",
     "Model": "tflnest.model",
     "Nesting": "tflnest.nesting",
+    "OptimizerOptions": "converters.training",
     "Recipe": "converters.recipe",
     "Scheme": "tflnest.nesting",
     "TflnestError": "tflnest.errors",
+    "TrainingJob": "converters.training",
     "TrainingOptions": "converters.training",
     "add_controller": "converters.training",
     "compare": "tflnest.comparison",
@@ -42,6 +45,7 @@ _HOMES = {
     "set_delegate_level": "tflnest.plugin.delegate",
     "simulate": "firmware_sim.simulation",
     "stock_interpreter": "tflnest.plugin.delegate",
+    "train": "converters.training",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

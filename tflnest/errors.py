@@ -84,6 +84,12 @@ class VerificationError(TflnestError):
     exit_code = ExitCode.VERIFICATION
 
 
+class StoppedError(TflnestError):
+    """Work that the user stopped."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
 class BudgetError(TflnestError):
     """Budgets that cannot be met together, or at all."""
 

@@ -7,20 +7,35 @@ pass as the integer engines will quantize it at the level that runs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.recipe import Recipe, load_recipe
 from converters.training.controller_options import ControllerOptions
+from converters.training.job import Augmentation, OptimizerOptions, TrainingJob
 from converters.training.options import TrainingOptions
 from tflnest.dataset import Dataset, load_dataset
+from tflnest.files import check_writable
+from tflnest.progress import Progress, silent
 from tflnest.schema import require_extra
 
 if TYPE_CHECKING:
+    from converters.training.checkpoints import EpochResult
     from converters.training.dynamic import DynamicNetwork
     from converters.training.network import NestedNetwork
+    from converters.training.running import TrainingResult
 
-__all__ = ["ControllerOptions", "TrainingOptions", "add_controller", "nest_for_training"]
+__all__ = [
+    "Augmentation",
+    "ControllerOptions",
+    "OptimizerOptions",
+    "TrainingJob",
+    "TrainingOptions",
+    "add_controller",
+    "nest_for_training",
+    "train",
+]
 
 
 def nest_for_training(
@@ -94,3 +109,45 @@ def add_controller(
     samples = data.inputs_for(network.preparation.subgraph.input_tensors()[0])
     pooled = pooled_features(network, find_stem(network, chosen.stem), samples)
     return DynamicNetwork(network, chosen, PooledFeatures.of(pooled))
+
+
+def train(
+    job: TrainingJob | str | Path,
+    *,
+    restart: bool = False,
+    force: bool = False,
+    progress: Progress = silent,
+    report: Callable[[EpochResult], None] = lambda epoch: None,
+) -> TrainingResult:
+    """Train all levels of a model together and write the nested file, or go on with a training that was stopped.
+
+        tflnest.train(tflnest.TrainingJob(model="model.keras", data=dataset, output="nested.tflite"))
+
+    After every epoch a checkpoint is kept beside the output. A training that was stopped and goes on gives the same
+    weights as one that was not.
+
+    Args:
+        job: What to train, or a file that says so: see `converters.training.job_files`.
+        restart: Forget the checkpoints of an earlier call.
+        force: Overwrite the output.
+        progress: Told after each step.
+        report: Told after each epoch.
+
+    Raises:
+        UsageError: The output exists, or model, data or options make no sense for training.
+        UnsupportedError: The model has an operator that can't be trained; the message names it.
+        FormatError: The data does not fit the model, or the checkpoints belong to another training.
+        TflnestError: The training diverged; the last good checkpoint stays.
+        MissingExtraError: Keras is not installed.
+    """
+    require_extra("keras", "keras", "to train")
+    if not isinstance(job, TrainingJob):
+        from converters.training.job_files import read_job
+
+        job = read_job(job)
+    check_writable(job.output, force)
+    from converters.training.running import run_job
+
+    result = run_job(job, restart=restart, progress=progress, report=report)
+    result.model.save(job.output, force)
+    return result

@@ -15,11 +15,18 @@ from numpy.typing import NDArray
 
 from converters.affine import weight_scales
 from converters.planning import PlannedFilter
-from converters.quantization import WEIGHTED
+from converters.quantization import WEIGHTED, Weighted
 from converters.training.operators import Forward, Node, forward
 from converters.training.options import TrainingOptions
 from converters.training.preparation import Preparation
-from converters.training.quantizers import activation_at_bits, filter_at_level, learned_scale
+from converters.training.quantizers import (
+    INT8_MAX,
+    activation_at_bits,
+    bucket_width,
+    filter_at_level,
+    filter_in_buckets,
+    learned_scale,
+)
 from tflnest.errors import UsageError
 from tflnest.graph import Operator
 from tflnest.nesting import MASTER_BITS, Scheme
@@ -37,20 +44,35 @@ _SMALLEST_PROBABILITY = 1e-7
 class TrainedFilter:
     """The trained parameters of an operator with a filter.
 
+    Weights are trained as parts of what int8 can hold at first, biases as parts of the range of the outputs: a step of
+    Adam then changes all operators alike, whatever the scale of the model's input is.
+
     Attributes:
         plan: How it nests; None where it can't.
-        weights: Keras variable, real numbers, shaped like the filter.
+        weight_parts: Keras variable, shaped like the filter.
         initial_scale: float32, broadcast against the filter, > 0.
         logarithm: Keras variable, shaped like `initial_scale`.
-        biases: One Keras variable per own level, shape (channels,), all of them one variable where the levels
+        bias_parts: One Keras variable per own level, shape (channels,), all of them one variable where the levels
             share it; empty where there is no bias.
+        bias_unit: What biases are parts of, > 0.
     """
 
     plan: PlannedFilter | None
-    weights: Any
+    weight_parts: Any
     initial_scale: NDArray[np.float32]
     logarithm: Any
-    biases: tuple[Any, ...]
+    bias_parts: tuple[Any, ...]
+    bias_unit: float
+
+    @property
+    def weights(self) -> Any:
+        """Real numbers, shaped like the filter."""
+        return self.weight_parts * (self.initial_scale * INT8_MAX)
+
+    @property
+    def biases(self) -> tuple[Any, ...]:
+        """Real numbers, shape (channels,), for each own level; empty where there is no bias."""
+        return tuple(parts * self.bias_unit for parts in self.bias_parts)
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -72,7 +94,7 @@ class TrainedFilter:
 
     def scales(self) -> Any:
         """The scales now, broadcast against the filter."""
-        per_channel = int(np.prod(self.weights.shape)) // self.initial_scale.size
+        per_channel = int(np.prod(self.weight_parts.shape)) // self.initial_scale.size
         return learned_scale(self.initial_scale, self.logarithm, per_channel)
 
     def at(self, position: int) -> tuple[Any, Any]:
@@ -80,6 +102,24 @@ class TrainedFilter:
         own = self.own_position(position)
         values = filter_at_level(self.weights, self.scales(), self.nesting, self.levels[own])
         return values, self.biases[own] if self.biases else None
+
+    def selected(self, position: Any) -> tuple[Any, Any, Any]:
+        """Filter, bias and own level in bits at a level of the model whose position is a scalar tensor."""
+        if self.plan is None or self.nesting is None:
+            return *self.at(0), MASTER_BITS
+        own = ops.take(np.array(self.plan.model_levels, np.int32), position)
+        width, middle, bits = (
+            ops.take(np.array(values, np.float32), own)
+            for values in (
+                [bucket_width(level) for level in self.levels],
+                [self.nesting.mid(level) for level in self.levels],
+                self.levels,
+            )
+        )
+        values = filter_in_buckets(self.weights, self.scales(), width, middle)
+        if not self.biases:
+            return values, None, bits
+        return values, ops.take(ops.stack(self.biases), own, axis=0), bits
 
 
 @dataclass(frozen=True)
@@ -103,7 +143,8 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
 
     Called, it runs the full-bit level, or that of `at_level`. In training its loss is that of the full-bit level,
     plus `alpha` times the losses of the part-bit levels, plus `distillation` times their divergence from the
-    full-bit level (DQT, equation 11, without its cost term).
+    full-bit level (DQT, equation 11, without its cost term). A step may run some of the levels only, the others
+    in other steps.
 
     Args:
         preparation: Graph, scales and levels to start from.
@@ -112,9 +153,15 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
 
     def __init__(self, preparation: Preparation, options: TrainingOptions, **arguments: Any) -> None:
         super().__init__(**arguments)
+        if options.only_level not in (None, *preparation.recipe.levels):
+            raise UsageError(
+                f"level {options.only_level} is to be trained alone, and the levels are "
+                f"{', '.join(map(str, preparation.recipe.levels))}"
+            )
         self.preparation = preparation
         self.options = options
         self._position = len(preparation.recipe.levels) - 1
+        self._selected: Any = None
         self._filters: dict[int, TrainedFilter] = {}
         self._activation_logarithms: dict[int, Any] = {}
         self._program: list[tuple[Operator, Forward]] = []
@@ -130,6 +177,10 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
                 self._activation_logarithms[group] = self.add_weight(
                     shape=(), initializer="zeros", name=f"activation_{group}_logarithm"
                 )
+        self._steps = self.add_weight(
+            shape=(), initializer="zeros", dtype="int32", trainable=False, name="steps"
+        )
+        self.supports_jit = _compiles_well()
         self.built = True
 
     # -------------------------------------------------------------------------------------- levels
@@ -214,7 +265,9 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
         """
         for operator, compute in self._program[start:stop]:
             arguments = [values[index] for index in operator.inputs]
-            if operator.index in self._filters:
+            if operator.index in self._filters and self._selected is not None:
+                value = self._at_selected_level(operator, compute, arguments)
+            elif operator.index in self._filters:
                 chosen = (widths or {}).get(operator.index) or (self.present_width(operator.index),)
                 value = self._mixed(operator, compute, arguments, chosen)
             else:
@@ -234,8 +287,7 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
         place, trained = WEIGHTED[operator.name], self._filters[operator.index]
         outputs = []
         for width in widths:
-            chosen = list(arguments)
-            chosen[place.filter : place.bias + 1] = trained.at(width.position)
+            chosen = _with_parameters(arguments, place, *trained.at(width.position))
             if width.bits < MASTER_BITS:
                 source = operator.inputs[place.data]
                 chosen[place.data] = activation_at_bits(
@@ -246,6 +298,16 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
                 value = value * ops.reshape(width.share, (-1, *[1] * (len(value.shape) - 1)))
             outputs.append(value)
         return sum(outputs[1:], outputs[0])
+
+    def _at_selected_level(self, operator: Operator, compute: Forward, arguments: Sequence[Any]) -> Any:
+        """The output of an operator with a filter at a level that differs between steps."""
+        place = WEIGHTED[operator.name]
+        weights, bias, bits = self._filters[operator.index].selected(self._selected)
+        chosen = _with_parameters(arguments, place, weights, bias)
+        if self.options.activations and self._filters[operator.index].nesting is not None:
+            affine = self._affine(operator.inputs[place.data])
+            chosen[place.data] = activation_at_bits(arguments[place.data], *affine, bits)
+        return self._quantized(operator.outputs[0], compute(chosen))
 
     def _quantized(self, index: int, values: Any) -> Any:
         """An activation as int8 holds it; the probabilities that the model ends with stay as they are."""
@@ -279,19 +341,48 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
         training: bool = True,
     ) -> Any:
         """Task loss of the full-bit level; in training those of the part-bit levels are added."""
+        if training and self.options.only_level is not None:
+            y_pred = self._predicted(x, self.levels.index(self.options.only_level))
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        if not training or y is None:
+        if not training or y is None or self.options.only_level is not None:
             return loss
-        weight = self.options.level_weight(len(self.levels) - 1)
-        for position in range(len(self.levels) - 1):
-            with self._at(position):
-                predicted = self(x, training=True)
-            if weight:
-                loss = loss + weight * super().compute_loss(x, y, predicted, sample_weight, training)
+        parts = len(self.levels) - 1
+        for position, weight in self._part_bit_levels():
+            predicted = self._predicted(x, position)
+            task = weight * self.options.level_weight(parts)
+            if task:
+                loss = loss + task * super().compute_loss(x, y, predicted, sample_weight, training)
             if self.options.distillation:
                 divergence = _divergence(self._probabilities(y_pred), self._probabilities(predicted))
-                loss = loss + self.options.distillation * divergence / (len(self.levels) - 1)
+                loss = loss + weight * self.options.distillation / parts * divergence
         return loss
+
+    def _part_bit_levels(self) -> list[tuple[Any, float]]:
+        """Positions of the part-bit levels of a training step, and what their losses are multiplied by.
+
+        Levels that take turns weigh more, so that the loss is on average that of all levels.
+        """
+        parts = len(self.levels) - 1
+        runs = parts if self.options.levels_per_step is None else self.options.levels_per_step - 1
+        if runs >= parts:
+            return [(position, 1.0) for position in range(parts)]
+        always = 1 if runs > 1 else 0  # the sandwich rule: the lowest level next to the full-bit one
+        taken, others = runs - always, parts - always
+        first = ops.convert_to_tensor(self._steps.value) * taken
+        self._steps.assign(self._steps + 1)
+        turns = [(always + (first + index) % others, others / taken) for index in range(taken)]
+        return [(position, 1.0) for position in range(always)] + turns
+
+    def _predicted(self, x: Any, position: Any) -> Any:
+        """The output at a level of which the position is a number or, where it differs between steps, a scalar tensor."""
+        if isinstance(position, int):
+            with self._at(position):
+                return self(x, training=True)
+        self._selected = position
+        try:
+            return self(x, training=True)
+        finally:
+            self._selected = None
 
     def _probabilities(self, outputs: Any) -> Any:
         last = self.preparation.subgraph.operators[-1].name
@@ -357,14 +448,15 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
         shape[place.axis] = -1
         initial = scales.reshape(shape)
         name = f"operator_{operator.index}"
+        levels = 1 if plan is None or plan.nesting is None else len(plan.nesting.levels)
+        bias_unit = INT8_MAX * float(affines[operator.outputs[0]].scale)
         return TrainedFilter(
             plan,
-            self._variable(weights, f"{name}_weights"),
+            self._variable(weights / (initial * INT8_MAX), f"{name}_weights"),
             initial,
             self._variable(np.zeros_like(initial), f"{name}_logarithm"),
-            self._new_biases(
-                bias, 1 if plan is None or plan.nesting is None else len(plan.nesting.levels), name
-            ),
+            self._new_biases(None if bias is None else bias / np.float32(bias_unit), levels, name),
+            bias_unit,
         )
 
     def _new_biases(self, bias: NDArray[np.float32] | None, levels: int, name: str) -> tuple[Any, ...]:
@@ -380,6 +472,18 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
             initializer=lambda shape, dtype=None: ops.convert_to_tensor(values, dtype),
             name=name,
         )
+
+
+def _compiles_well() -> bool:
+    """Whether Keras may compile steps where it is not told: XLA is slow with convolutions on CPUs under TensorFlow."""
+    return keras.backend.backend() != "tensorflow" or bool(keras.distribution.list_devices("gpu"))
+
+
+def _with_parameters(arguments: Sequence[Any], place: Weighted, weights: Any, bias: Any) -> list[Any]:
+    """The inputs of an operator with other weights and another bias."""
+    chosen = [*arguments, *[None] * (place.bias + 1 - len(arguments))]
+    chosen[place.filter], chosen[place.bias] = weights, bias
+    return chosen
 
 
 def _divergence(teacher: Any, student: Any) -> Any:

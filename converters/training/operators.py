@@ -100,6 +100,30 @@ def _depthwise(node: Node) -> Forward:
     return compute
 
 
+def _transposed_convolution(node: Node) -> Forward:
+    """Inputs: shape of the output, filter, activation, bias."""
+    kernel_tensor, source = node.inputs[1], node.inputs[2]
+    assert kernel_tensor is not None and source is not None
+    strides, padding = _strides(node), _padding(node)
+    grown = tuple(
+        size * stride + (max(width - stride, 0) if padding == "valid" else 0)
+        for size, stride, width in zip(source.shape[1:3], strides, kernel_tensor.shape[1:3], strict=True)
+    )
+    if grown != node.output.shape[1:3]:
+        raise UnsupportedError(
+            f"operator {node.operator.label} has an output of {list(node.output.shape[1:3])}, and "
+            f"{list(grown)} can be trained",
+            "leave out the layer's output_padding",
+        )
+
+    def compute(values: Sequence[Any]) -> Any:
+        kernel = ops.transpose(values[1], (1, 2, 0, 3))
+        sums = ops.conv_transpose(values[2], kernel, strides, padding, None, "channels_last")
+        return sums if len(values) < 4 or values[3] is None else sums + values[3]
+
+    return compute
+
+
 def _fully_connected(node: Node) -> Forward:
     kernel_tensor = node.inputs[1]
     assert kernel_tensor is not None
@@ -134,13 +158,31 @@ def _pooling(function: Callable[..., Any]) -> Callable[[Node], Forward]:
     return make
 
 
-def _mean(node: Node) -> Forward:
-    axes_tensor = node.inputs[1]
-    if axes_tensor is None or axes_tensor.data is None:
+def _axes(node: Node) -> tuple[int, ...]:
+    """The dimensions that the second input names."""
+    axes = node.inputs[1]
+    if axes is None or axes.data is None:
         raise UnsupportedError(f"operator {node.operator.label} computes its axes")
-    axes = tuple(int(axis) for axis in axes_tensor.data.reshape(-1))
-    keep = bool(node.options.get("keep_dims", False))
-    return lambda values: ops.mean(values[0], axes, keepdims=keep)
+    return tuple(int(axis) for axis in axes.data.reshape(-1))
+
+
+def _reduction(function: Callable[..., Any]) -> Callable[[Node], Forward]:
+    def make(node: Node) -> Forward:
+        axes, keep = _axes(node), bool(node.options.get("keep_dims", False))
+        return lambda values: function(values[0], axes, keepdims=keep)
+
+    return make
+
+
+def _transpose(node: Node) -> Forward:
+    order = _axes(node)
+    if order[0] != 0:
+        raise UnsupportedError(f"operator {node.operator.label} moves the dimension of the samples")
+    return lambda values: ops.transpose(values[0], order)
+
+
+def _parametric_relu(node: Node) -> Forward:
+    return lambda values: ops.maximum(values[0], 0.0) + values[1] * ops.minimum(values[0], 0.0)
 
 
 def _reshape(node: Node) -> Forward:
@@ -194,15 +236,19 @@ _OPERATORS: dict[str, Callable[[Node], Forward]] = {
     "LOGISTIC": _unary(ops.sigmoid),
     "MAXIMUM": _binary(ops.maximum),
     "MAX_POOL_2D": _pooling(ops.max_pool),
-    "MEAN": _mean,
+    "MEAN": _reduction(ops.mean),
     "MINIMUM": _binary(ops.minimum),
     "MUL": _binary(ops.multiply),
     "PAD": _pad,
+    "PRELU": _parametric_relu,
     "RELU": _unary(ops.relu),
     "RELU6": _unary(ops.relu6),
     "RESHAPE": _reshape,
     "SOFTMAX": _softmax,
     "SQUEEZE": _reshape,
     "SUB": _binary(ops.subtract),
+    "SUM": _reduction(ops.sum),
     "TANH": _unary(ops.tanh),
+    "TRANSPOSE": _transpose,
+    "TRANSPOSE_CONV": _transposed_convolution,
 }

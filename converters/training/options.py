@@ -21,21 +21,31 @@ class TrainingOptions:
         biases_per_level: Whether every level has biases of its own.
         activations: Whether a nested operator that runs at b bits also reads its activation at b bits; the
             activation itself keeps 8, and so do flat operators.
+        levels_per_step: How many levels a step runs: the full-bit one; the lowest where there are three or more;
+            of the others those whose turn it is, whose losses then weigh more. None for all.
+        only_level: Train this level alone, by its task loss; the other levels are not looked at. None for all.
 
     Raises:
-        UsageError: A weight is negative or not finite.
+        UsageError: A weight is negative or not finite, or a step runs less than two levels.
     """
 
     alpha: float | None = None
     distillation: float = 1.0
     biases_per_level: bool = True
     activations: bool = False
+    levels_per_step: int | None = None
+    only_level: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("alpha", "distillation"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"{name} is {value}, 0 or more was expected")
+        if self.levels_per_step is not None and self.levels_per_step < 2:
+            raise UsageError(
+                f"levels_per_step is {self.levels_per_step}, 2 or more was expected",
+                "every step runs the full-bit level and one other at least",
+            )
 
     def level_weight(self, part_bit_levels: int) -> float:
         """Weight of the task loss of each of so many part-bit levels."""
@@ -47,5 +57,5 @@ class TrainingOptions:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingOptions:
-        """Invert `to_dict`."""
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
+        """Invert `to_dict`; what an older network did not have keeps its default."""
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from tflnest.cli import ui
-from tflnest.errors import ExitCode, TflnestError, UsageError
+from tflnest.errors import ExitCode, StoppedError, TflnestError, UsageError
 from tflnest.version import __version__
 
 #: Verbs in the order in which people need them: module below this package and attribute.
@@ -21,6 +21,7 @@ VERBS = {
     "convert": "convert",
     "inspect": "inspection",
     "search": "search",
+    "train": "training",
     "eval": "evaluation",
     "materialize": "materialization",
     "export": "exporting",
@@ -44,12 +45,6 @@ VERBS = {
 }
 
 EXIT_CODES = "0 ok, 1 failed, 2 usage, 3 port or device, 4 verification, 5 does not fit, 130 interrupted"
-
-
-class _Interrupted(TflnestError):
-    """The user stopped the work."""
-
-    exit_code = ExitCode.INTERRUPTED
 
 
 class _Verbs(click.Group):
@@ -108,7 +103,7 @@ def run(arguments: list[str]) -> int:
     except (TflnestError, click.ClickException) as error:
         return ui.report_error(_own(error), as_json)
     except (KeyboardInterrupt, click.Abort):
-        return ui.report_error(_Interrupted("interrupted"), as_json)
+        return ui.report_error(StoppedError("interrupted"), as_json)
     except BrokenPipeError:
         # The reader of our output has gone, as in `tflnest ... | head`; keep the interpreter from complaining.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

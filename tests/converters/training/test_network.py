@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tflnest.errors import UnsupportedError, UsageError
+from tflnest.interpreter import Interpreter
 
 keras = pytest.importorskip("keras", reason="the keras extra is not installed")
 
@@ -78,7 +79,7 @@ def test_levels_can_share_their_biases(make_network: Callable[..., Any]) -> None
     own, shared = make_network((2, 8)), make_network((2, 8), biases_per_level=False)
     assert len(own.trainable_variables) > len(shared.trainable_variables)
     for trained in shared.filters.values():
-        assert len(set(map(id, trained.biases))) == 1
+        assert len(set(map(id, trained.bias_parts))) == 1
 
 
 def test_activations_follow_the_level_where_asked(make_network: Callable[..., Any], digits: Any) -> None:
@@ -115,12 +116,34 @@ def test_a_keras_model_in_memory_is_taken(make_network: Callable[..., Any], digi
 
 
 def test_what_cannot_be_trained_is_named(make_network: Callable[..., Any]) -> None:
+    image = keras.Input((8, 8, 1))
+    model = keras.Model(image, keras.layers.Flatten()(keras.ops.cumsum(image, axis=1)))
+    with pytest.raises(UnsupportedError, match="CUMSUM"):
+        make_network((4, 8), model)
+
+
+def test_a_filter_that_does_not_nest_stays_flat_and_is_trained(
+    make_network: Callable[..., Any], digits: Any
+) -> None:
     layers = keras.layers
     model = keras.Sequential(
-        [keras.Input((8, 8, 1)), layers.Conv2DTranspose(2, 3, padding="same"), layers.Flatten()]
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2DTranspose(4, 3, strides=2, padding="valid", bias_initializer="normal"),
+            layers.PReLU(shared_axes=[1, 2], alpha_initializer="normal"),
+            layers.Permute((2, 1, 3)),
+            layers.Flatten(),
+            layers.Dense(10),
+        ]
     )
-    with pytest.raises(UnsupportedError, match=r"TRANSPOSE_CONV.* can't be trained"):
-        make_network((4, 8), model)
+    network = make_network((4, 8), model)
+    seen = digits[0][0][:64]
+    np.testing.assert_allclose(numpy(network(seen)), numpy(model(seen)), atol=0.05)
+    flat = [item for item in network.filters.values() if item.nesting is None]
+    assert len(flat) == 1 and flat[0].plan is None and len(network.filters) == 2
+    interpreter = Interpreter(model=network.to_nested(), level=8)
+    same = interpreter.run(seen).argmax(-1) == numpy(network(seen)).argmax(-1)
+    assert same.mean() > 0.95
 
 
 def test_an_int8_source_is_refused(make_network: Callable[..., Any], digits: Any, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ WORKING = {
         *("search", "{int8}", "--data", "{data}", "--validation", "{data}", "--max-drop", "100"),
         *("--max-steps", "1", "-f", "-o", "{folder}/found.toml"),
     ],
+    "train": ["train", "{folder}/job.toml", "-f", "--restart"],
     "eval": ["eval", "{nested}", "--data", "{data}"],
     "materialize": ["materialize", "{nested}", "--level", "6", "-f", "-o", "{folder}/six.tflite"],
     "export": [
@@ -60,6 +61,10 @@ def board(virtual_port, monkeypatch):
 
 
 def arguments(verb, files):
+    if verb == "train":
+        pytest.importorskip("keras", reason="the keras extra is not installed")
+        head = f'model = "{files.float}"\noutput = "trained.tflite"\nlevels = [4, 8]\nepochs = 1\n'
+        (files.folder / "job.toml").write_text(f'{head}[data]\ntraining = "{files.data}"\n')
     if verb == "emulate":
         require_emulator()
         shutil.copy(build(Board.load("microbit"), "regions.c").path, files.firmware)
