@@ -50,7 +50,7 @@ MAX_DROP = 2.0
 VALIDATION = 5000
 
 #: How many times smaller than float32 the filters shall be; the largest is 40 % of int8.
-FACTORS = (7.0, 10.0)
+FACTORS = (10.0, 7.0)
 
 #: Uniform widths that are compared with searched ones of the same bytes.
 UNIFORM = (3, 4, 5)

@@ -78,6 +78,7 @@ class Ending(StrEnum):
 
     FOUND = "the budgets are met"
     LOSSLESS = "the budgets are met and nothing is lost"
+    ABANDONED = "the first phase missed accuracy and size by far"
     EXHAUSTED = "nothing is left to try"
     NO_PROGRESS = "the last steps did not improve"
     STEPS = "the steps are used up"
@@ -266,7 +267,10 @@ class _Search:
         """Both phases."""
         start = self._propose()
         steps = any(method in self._methods for method in (Method.DIVERGENCE, Method.SENSITIVITY))
-        ending = self._refine(start, max_steps) if steps else Ending.EXHAUSTED
+        if start.zone is Zone.ABANDON:
+            ending = Ending.ABANDONED
+        else:
+            ending = self._refine(start, max_steps) if steps else Ending.EXHAUSTED
         best = self._best()
         missed = self._budgets.missed(best.drop, best.costs)
         accurate = [step for step in self._trajectory if self._budgets.accurate(step.drop)]

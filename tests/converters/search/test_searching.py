@@ -151,6 +151,17 @@ def test_the_search_ends_where_nothing_is_lost() -> None:
     assert result.best.costs.bytes == min(step.costs.bytes for step in result.trajectory)
 
 
+def test_phase_2_does_not_follow_where_phase_1_misses_both_targets_clearly() -> None:
+    class Fragile(Formula):
+        def __call__(self, widths: tuple[int, ...]) -> float:
+            return 90.0 if widths == (8,) * 6 else 10.0
+
+    budgets = Budgets(1.0, int(0.255 * FULL), cost_buffer=0.26)
+    result = search_widths(model(), budgets, Trials(Fragile()), methods=PAPER)
+    assert result.status is Status.NOT_MET and result.ending is Ending.ABANDONED
+    assert {step.phase for step in result.trajectory} == {"full-bit", "sigma"}
+
+
 def test_the_goal_decides_among_attempts_that_meet_the_budgets() -> None:
     found = {
         goal: search_widths(model(), Budgets(3.0, int(0.6 * FULL)), Trials(Formula()), goal=goal).best
