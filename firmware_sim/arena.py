@@ -78,7 +78,8 @@ class OperatorMemory:
         live_bytes: Bytes of all buffers that are alive.
         end_bytes: End of the highest of them: the head that this operator alone would need.
         scratch_bytes: Bytes of its own scratch.
-        tile_channels: Output channels that a nested kernel decodes at once; 0 for all other operators.
+        tile_channels: Output channels that a kernel with weights decodes at once; 0 where it decodes a few weights at a
+            time and takes no scratch, None for all other operators.
     """
 
     subgraph: int
@@ -87,7 +88,7 @@ class OperatorMemory:
     live_bytes: int
     end_bytes: int
     scratch_bytes: int
-    tile_channels: int = 0
+    tile_channels: int | None = None
 
     @property
     def label(self) -> str:
@@ -382,7 +383,7 @@ def _operators(
                 live_bytes=sum(buffer.size for buffer in live),
                 end_bytes=max((buffer.end for buffer in live), default=0),
                 scratch_bytes=sum(own),
-                tile_channels=tiles.get((subgraph, index), 0),
+                tile_channels=tiles.get((subgraph, index)),
             )
         )
     return sorted(rows, key=lambda row: times.operators[row.subgraph, row.index])

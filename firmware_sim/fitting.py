@@ -10,7 +10,7 @@ from firmware_sim.arena import ArenaPlan, OperatorMemory, plan_arena
 from firmware_sim.board import Board, list_boards
 from firmware_sim.firmware.arena import operator_memory
 from firmware_sim.firmware.code_size import plan_flash
-from firmware_sim.firmware.memory import plan_sram
+from firmware_sim.firmware.memory import fit_tiles, plan_sram
 from firmware_sim.firmware.plan import FirmwarePlan, Options, core_of, level_position, plan_program
 from firmware_sim.firmware.program import DeviceProgram, device_program
 from firmware_sim.memory import ALIGNMENT
@@ -37,6 +37,8 @@ class Needs:
             of the model, and this is what TFLM would take.
         stack_bytes: SRAM of stacks and static data.
         arena_bytes: SRAM of the tensor arena.
+        activation_bytes: What it would be without scratch for tiles of weights.
+        is_reduced: Whether tiles are smaller than usual because the board is short of SRAM.
         slot_bytes: SRAM of the pages that are in it.
         sram_bytes: SRAM in all.
         sram_available_bytes: SRAM of the board.
@@ -51,6 +53,8 @@ class Needs:
     is_firmware: bool
     stack_bytes: int
     arena_bytes: int
+    activation_bytes: int
+    is_reduced: bool
     slot_bytes: int
     sram_bytes: int
     sram_available_bytes: int
@@ -117,7 +121,7 @@ class Fitter:
         if core not in self._firmware:
             self._firmware[core] = plan_program(self._program, core, Options())
         top = level_position(self._program.levels, level if placement is Placement.HOST else None)
-        return replace(self._firmware[core], options=Options(pages=placement), top=top)
+        return fit_tiles(replace(self._firmware[core], options=Options(pages=placement), top=top), board)
 
     def operators(self, board: Board, level: int, placement: Placement) -> tuple[OperatorMemory, ...]:
         """What every operator needs in the arena that `needs` counts."""
@@ -158,6 +162,8 @@ class Fitter:
             is_firmware=False,
             stack_bytes=board.stack_bytes,
             arena_bytes=arena,
+            activation_bytes=arena,
+            is_reduced=False,
             slot_bytes=slots,
             sram_bytes=align_up(board.stack_bytes, ALIGNMENT) + arena + slots,
             sram_available_bytes=board.sram_bytes,
@@ -179,6 +185,8 @@ class Fitter:
             is_firmware=True,
             stack_bytes=sram.stack_bytes + sram.static_bytes,
             arena_bytes=sram.arena_bytes,
+            activation_bytes=plan.arena.activation_bytes,
+            is_reduced=plan.arena.is_reduced,
             slot_bytes=sram.slot_bytes,
             sram_bytes=sram.total_bytes,
             sram_available_bytes=board.sram_bytes,
@@ -204,13 +212,14 @@ class Fitter:
         )
         if needs.sram_short_bytes:
             where = f", at operator {peak.label}" if peak is not None else ""
+            tiles = ", with the smallest tiles (--smallest)" if needs.is_firmware else ""
             parts = (
                 f"stack and static data {needs.stack_bytes:,} + arena {needs.arena_bytes:,} + "
                 f"pages {needs.slot_bytes:,}"
             )
             raise DoesNotFitError(
                 f"{board.name}: level {level} needs {needs.sram_bytes:,} bytes of SRAM ({parts}), and there are "
-                f"{board.sram_bytes:,}: short by {needs.sram_short_bytes:,} bytes{where}",
+                f"{board.sram_bytes:,}: short by {needs.sram_short_bytes:,} bytes{where}{tiles}",
                 self._remedy(board, needs),
                 memory="sram",
                 needed_bytes=needs.sram_bytes,

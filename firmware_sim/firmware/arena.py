@@ -2,13 +2,14 @@
 
 Activations live as long as TensorFlow Lite Micro lets them, and the greedy planner places them; so the plan
 without scratch is the head that TFLM needs without any kernel's own memory. Each kernel's scratch is added, with
-the largest tile of output channels that does not make the arena too large.
+the largest tile of output channels that does not make the arena too large. A tile of 0 channels takes no scratch: with
+such tiles at the peak the arena is no larger than the activations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from firmware_sim.allocator import ARENA_ALIGNMENT
 from firmware_sim.arena import OperatorMemory
@@ -22,6 +23,8 @@ from tflnest.device import Core
 TILES = (64, 32, 16, 8, 4)
 #: Further ones, slow and small, where memory is short.
 SMALL_TILES = (2, 1)
+#: All of them; the last one takes no scratch, decodes weights again and again, and is the slowest.
+ALL_TILES = (*TILES, *SMALL_TILES, 0)
 
 #: Bytes by which tiles may make the arena larger, and the same for models of dense layers alone: they use every
 #: weight once, and gain nothing from large tiles.
@@ -56,6 +59,7 @@ class Arena:
         offsets: Of every activation, by tensor index.
         scratch: Of the steps that need some, by position in the program.
         tiles: Output channels that are decoded at a time, by position; steps without filters have none.
+        is_reduced: Whether tiles are smaller than usual because memory is short.
     """
 
     bytes: int
@@ -63,9 +67,12 @@ class Arena:
     offsets: Mapping[int, int]
     scratch: Mapping[int, Scratch]
     tiles: Mapping[int, int]
+    is_reduced: bool = False
 
 
-def plan_firmware_arena(program: DeviceProgram, core: Core, smallest: bool = False) -> Arena:
+def plan_firmware_arena(
+    program: DeviceProgram, core: Core, smallest: bool = False, room: int | None = None
+) -> Arena:
     """Place activations and scratch.
 
     Args:
@@ -73,25 +80,37 @@ def plan_firmware_arena(program: DeviceProgram, core: Core, smallest: bool = Fal
         core: Variant of the kernels; they need different scratch.
         smallest: Choose tiles for the smallest arena, however slow; otherwise the largest tiles that add at most
             `ALLOWANCE_BYTES` to the activations.
+        room: Bytes that there are for the arena. Where the usual tiles take more, the largest that do not are
+            chosen; where none do, the smallest arena.
 
     Raises:
         FormatError: The control flow of the file makes no sense.
     """
     planner = _Planner(program, core)
     activation_bytes = planner.height(None)
+    lowest = planner.lowest(ALL_TILES)
     if smallest:
-        tiles = planner.choose(planner.lowest(), TILES + SMALL_TILES)
-    else:
-        dense = all(
-            call.function.name == "tflnest_fully_connected_s8"
-            for step in program.steps
-            for call in step.calls
-            if call.has_tile
-        )
-        limit = activation_bytes + (DENSE_ALLOWANCE_BYTES if dense else ALLOWANCE_BYTES)
-        candidates = TILES if planner.lowest(TILES) <= limit else TILES + SMALL_TILES
-        tiles = planner.choose(max(limit, planner.lowest(candidates)), candidates)
-    return planner.arena(tiles, activation_bytes)
+        return planner.arena(planner.choose(lowest, ALL_TILES), activation_bytes)
+    limit = activation_bytes + (DENSE_ALLOWANCE_BYTES if _is_dense(program) else ALLOWANCE_BYTES)
+    candidates = TILES if planner.lowest(TILES) <= limit else TILES + SMALL_TILES
+    usual = planner.arena(
+        planner.choose(max(limit, planner.lowest(candidates)), candidates), activation_bytes
+    )
+    if room is None or usual.bytes <= room:
+        return usual
+    return replace(
+        planner.arena(planner.choose(max(room, lowest), ALL_TILES), activation_bytes), is_reduced=True
+    )
+
+
+def _is_dense(program: DeviceProgram) -> bool:
+    """Whether all layers with weights are FULLY_CONNECTED."""
+    return all(
+        call.function.name == "tflnest_fully_connected_s8"
+        for step in program.steps
+        for call in step.calls
+        if call.has_tile
+    )
 
 
 @dataclass(frozen=True)
@@ -114,10 +133,10 @@ class _Planner:
         self._activations = _activations(program, times)
         self._times = [times.operators[program.subgraph.index, step.operator.index] for step in program.steps]
         self._tiled = [position for position, step in enumerate(program.steps) if _has_tile(step)]
-        self._sizes: dict[tuple[int, int], int] = {}
+        self._sizes: dict[tuple[int, int | None], int] = {}
 
-    def lowest(self, candidates: Sequence[int] = TILES + SMALL_TILES) -> int:
-        """The arena with the tiles that need the least memory."""
+    def lowest(self, candidates: Sequence[int]) -> int:
+        """Bytes of the arena with the last one of the candidates everywhere."""
         return self.height({position: candidates[-1] for position in self._tiled})
 
     def height(self, tiles: Mapping[int, int] | None) -> int:
@@ -150,9 +169,18 @@ class _Planner:
                 break
             for position in lower:
                 choice[position] += 1
-        tiles = {position: candidates[index] for position, index in choice.items()}
-        if self.height(tiles) > limit:
-            return {position: candidates[-1] for position in self._tiled}
+        return self._lower_largest(
+            {position: candidates[index] for position, index in choice.items()}, limit, candidates
+        )
+
+    def _lower_largest(self, tiles: dict[int, int], limit: int, candidates: Sequence[int]) -> dict[int, int]:
+        """Make the tile with the most scratch smaller until the arena stays within the limit."""
+        while self.height(tiles) > limit:
+            larger = [position for position, tile in tiles.items() if tile > candidates[-1]]
+            if not larger:
+                break
+            worst = max(larger, key=lambda position: self._size(position, tiles))
+            tiles[worst] = candidates[candidates.index(tiles[worst]) + 1]
         return tiles
 
     def arena(self, tiles: Mapping[int, int], activation_bytes: int) -> Arena:
@@ -199,9 +227,9 @@ class _Planner:
         }
 
     def _size(self, position: int, tiles: Mapping[int, int]) -> int:
-        return self._scratch(position, tiles.get(position, 0))
+        return self._scratch(position, tiles.get(position))
 
-    def _scratch(self, position: int, tile: int) -> int:
+    def _scratch(self, position: int, tile: int | None) -> int:
         key = position, tile
         if key not in self._sizes:
             self._sizes[key] = step_scratch(self._steps[position], tile, self._core)
@@ -227,21 +255,21 @@ def operator_memory(program: DeviceProgram, plan: Arena) -> tuple[OperatorMemory
                 live_bytes=sum(size for size, _ in live),
                 end_bytes=max((end for _, end in live), default=0),
                 scratch_bytes=0 if scratch is None else scratch.size,
-                tile_channels=plan.tiles.get(position, 0),
+                tile_channels=plan.tiles.get(position),
             )
         )
     return tuple(rows)
 
 
-def step_scratch(step: DeviceStep, tile: int, core: Core) -> int:
+def step_scratch(step: DeviceStep, tile: int | None, core: Core) -> int:
     """Bytes of scratch of a step, aligned.
 
     Args:
         step: Its calls run one after another.
-        tile: Output channels that are decoded at a time; 0 where there is no choice.
+        tile: Output channels that are decoded at a time; None where there is no choice.
         core: Variant of the kernels.
     """
-    calls = [call.with_tile(tile) if tile else call for call in step.calls]
+    calls = [call if tile is None else call.with_tile(tile) for call in step.calls]
     return align_up(max((call.scratch(core) for call in calls), default=0), ARENA_ALIGNMENT)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from firmware_sim.board import Board
 from firmware_sim.board_port import port_of
 from firmware_sim.firmware.code_size import FlashUse, plan_flash
-from firmware_sim.firmware.memory import Sram, plan_sram
+from firmware_sim.firmware.memory import Sram, fit_tiles, plan_sram
 from firmware_sim.firmware.plan import (
     FirmwarePlan,
     Optimization,
@@ -102,6 +102,7 @@ def generate_firmware(
         manifest = _manifest(plan, chosen, None, None)
         project = component_project(plan, name, manifest, component_memory(plan))
         return Firmware(plan, chosen, None, None, project)
+    plan = fit_tiles(plan, chosen)
     sram, flash = require_fit(plan, chosen)
     manifest = _manifest(plan, chosen, sram, flash)
     project = board_project(plan, chosen, name, manifest, board_memory(sram, flash, chosen))
@@ -147,6 +148,7 @@ def _manifest(plan: FirmwarePlan, board: Board, sram: Sram | None, flash: FlashU
         "smallest": options.smallest,
         "arena_bytes": plan.arena.bytes,
         "activation_bytes": plan.arena.activation_bytes,
+        "reduced_tiles": plan.arena.is_reduced,
         "tiles": {
             str(plan.program.steps[position].operator.index): tile
             for position, tile in sorted(plan.arena.tiles.items())
@@ -173,7 +175,7 @@ def require_fit(plan: FirmwarePlan, board: Board) -> tuple[Sram, FlashUse | None
         )
         raise DoesNotFitError(
             f"{board.name}: the firmware needs {sram.total_bytes:,} bytes of SRAM ({parts}), and there are "
-            f"{board.sram_bytes:,}: short by {sram.total_bytes - board.sram_bytes:,} bytes",
+            f"{board.sram_bytes:,}: short by {sram.total_bytes - board.sram_bytes:,} bytes, with the smallest tiles",
             _remedy(plan, board),
             memory="sram",
             needed_bytes=sram.total_bytes,
@@ -205,7 +207,7 @@ def fits(plan: FirmwarePlan, board: Board) -> bool:
 def _remedy(plan: FirmwarePlan, board: Board) -> str:
     """What would fit: other options, the first that does."""
     for options, text in _other_options(plan):
-        if fits(plan_program(plan.program, plan.core, options), board):
+        if fits(fit_tiles(plan_program(plan.program, plan.core, options), board), board):
             return f"this would fit: {text}"
     return "no option makes it fit: choose another board or a smaller model"
 
@@ -214,15 +216,12 @@ def _other_options(plan: FirmwarePlan) -> Iterator[tuple[Options, str]]:
     options = plan.options
     if options.optimization is Optimization.SPEED:
         yield replace(options, optimization=Optimization.SIZE), "--optimize size"
-    if not options.smallest:
-        yield replace(options, smallest=True), "--smallest"
     for pages in (Placement.FLASH, Placement.HOST):
         if pages is not options.pages:
-            yield replace(options, pages=pages, smallest=True), f"--pages {pages} --smallest"
+            yield replace(options, pages=pages), f"--pages {pages}"
     for level in reversed(plan.levels[:-1]):
         for pages in dict.fromkeys((options.pages, Placement.FLASH, Placement.HOST)):
-            text = f"--level {level} --pages {pages} --smallest"
-            yield replace(options, level=level, pages=pages, smallest=True), text
+            yield replace(options, level=level, pages=pages), f"--level {level} --pages {pages}"
 
 
 # -------------------------------------------------------------------------------------------------------- README

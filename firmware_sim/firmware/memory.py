@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from firmware_sim.allocator import ARENA_ALIGNMENT
 from firmware_sim.board import Board, Port
+from firmware_sim.firmware.arena import plan_firmware_arena
 from firmware_sim.firmware.plan import FirmwarePlan, Protocol
 from firmware_sim.target import CORTEX_M, align_up
 
@@ -87,6 +88,18 @@ def plan_sram(plan: FirmwarePlan, board: Board) -> Sram:
     end = align_up(end, _END)
     page_bytes = sum(plan.program.pages[page].size for page in plan.slots)
     return Sram(stack, plan.arena.bytes, page_bytes, end - stack - plan.arena.bytes - page_bytes)
+
+
+def fit_tiles(plan: FirmwarePlan, board: Board) -> FirmwarePlan:
+    """The same, with smaller tiles where a board's SRAM is too small for the usual ones.
+
+    Where no tiles are small enough, the arena is the smallest one.
+    """
+    short = plan_sram(plan, board).total_bytes - board.sram_bytes
+    if short <= 0 or plan.options.smallest:
+        return plan
+    room = plan.arena.bytes - align_up(short, ARENA_ALIGNMENT)
+    return replace(plan, arena=plan_firmware_arena(plan.program, plan.core, room=room))
 
 
 def _unpadded(plan: FirmwarePlan, slots: list[int]) -> int:

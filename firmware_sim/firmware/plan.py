@@ -141,8 +141,8 @@ class FirmwarePlan:
     def _reduced(self, position: int, call: Call) -> Call:
         """A call without the levels that there is no memory for."""
         nested = self.program.steps[position].nested
-        tile = self.arena.tiles.get(position, 0)
-        chosen = call.with_tile(tile) if tile else call
+        tile = self.arena.tiles.get(position)
+        chosen = call if tile is None else call.with_tile(tile)
         if nested is None:
             return chosen
         count = sum(nested.page_of(own) <= self.top for own in range(len(nested.nesting.levels)))

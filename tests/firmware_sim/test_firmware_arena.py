@@ -52,7 +52,7 @@ def test_nothing_that_lives_at_the_same_time_overlaps(program, core, smallest):
 def test_scratch_is_what_the_calls_need(program, core):
     plan = plan_firmware_arena(program, core)
     for position, step in enumerate(program.steps):
-        needed = step_scratch(step, plan.tiles.get(position, 0), core)
+        needed = step_scratch(step, plan.tiles.get(position), core)
         assert (plan.scratch[position].size if needed else 0) == needed
     assert set(plan.tiles.values()) <= set(TILES)
 
@@ -61,7 +61,18 @@ def test_scratch_is_what_the_calls_need(program, core):
 def test_the_smallest_arena_is_the_smallest(program, core):
     fast, small = (plan_firmware_arena(program, core, smallest) for smallest in (False, True))
     assert small.bytes <= fast.bytes
-    assert fast.activation_bytes == small.activation_bytes <= small.bytes
+    assert fast.activation_bytes == small.activation_bytes == small.bytes
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_tiles_shrink_step_by_step_to_what_there_is_room_for(program, core):
+    usual, small = (plan_firmware_arena(program, core, smallest) for smallest in (False, True))
+    assert plan_firmware_arena(program, core, room=usual.bytes) == usual
+    assert usual.bytes > small.bytes and not usual.is_reduced
+    for room in range(usual.bytes - 16, small.bytes - 1, -16):
+        plan = plan_firmware_arena(program, core, room=room)
+        assert plan.is_reduced and small.bytes <= plan.bytes <= room
+    assert plan_firmware_arena(program, core, room=small.bytes - 16).bytes == small.bytes
 
 
 def test_tiles_are_small_where_memory_is_short_and_large_elsewhere(monkeypatch):
@@ -98,4 +109,5 @@ def test_public_models_stay_within_the_allowance(path, core):
         pytest.skip("larger than any board here")
     program = device_program(Model.load(path))
     plan, small = (plan_firmware_arena(program, core, smallest) for smallest in (False, True))
-    assert plan.bytes <= max(plan.activation_bytes + ALLOWANCE_BYTES, small.bytes)
+    assert plan.bytes <= plan.activation_bytes + ALLOWANCE_BYTES
+    assert small.bytes == small.activation_bytes == plan.activation_bytes

@@ -136,21 +136,33 @@ def test_outputs_need_a_place_in_sram():
 
 def test_one_step_more_than_the_sram_is_refused_with_numbers(model):
     whole = Board.load("netduinoplus2").with_limits(sram_bytes=8192)
-    needed = generate_firmware(model, whole).sram.total_bytes
+    needed = generate_firmware(model, whole, Options(smallest=True)).sram.total_bytes
     assert generate_firmware(model, whole.with_limits(sram_bytes=needed)).sram.total_bytes == needed
     with pytest.raises(DoesNotFitError, match=f"{needed:,}.*{needed - 16:,}: short by 16 bytes") as error:
         generate_firmware(model, whole.with_limits(sram_bytes=needed - 16))
     assert error.value.exit_code == 5
     assert (error.value.needed_bytes, error.value.available_bytes) == (needed, needed - 16)
+    assert "with the smallest tiles" in error.value.message
+
+
+def test_tiles_shrink_where_the_usual_ones_do_not_fit(model):
+    whole = Board.load("netduinoplus2").with_limits(sram_bytes=8192)
+    usual = generate_firmware(model, whole)
+    assert not usual.to_dict()["reduced_tiles"]
+    short = whole.with_limits(sram_bytes=usual.sram.total_bytes - 16)
+    made = generate_firmware(model, short)
+    assert made.to_dict()["reduced_tiles"] and made.sram.total_bytes <= short.sram_bytes
+    assert made.plan.arena.bytes < usual.plan.arena.bytes
 
 
 def test_what_does_not_fit_says_what_would(model):
-    needed = generate_firmware(model, BOARD, Options(pages=Placement.HOST)).sram.total_bytes
+    small = LARGE.with_limits(sram_bytes=16384)
+    needed = generate_firmware(model, small, Options(pages=Placement.HOST, smallest=True)).sram.total_bytes
     with pytest.raises(DoesNotFitError) as error:
-        generate_firmware(model, LARGE.with_limits(sram_bytes=needed - 2048), Options(pages=Placement.HOST))
+        generate_firmware(model, LARGE.with_limits(sram_bytes=needed - 16), Options(pages=Placement.HOST))
     assert "this would fit: --" in error.value.hint
     with pytest.raises(DoesNotFitError) as error:
-        generate_firmware(model, LARGE.with_limits(sram_bytes=4608))
+        generate_firmware(model, LARGE.with_limits(sram_bytes=4352))
     assert "no option makes it fit" in error.value.hint
 
 

@@ -83,15 +83,18 @@ def test_sram_is_accounted_at_every_moment(nested_cnn, board):
 
 
 def test_a_level_fits_to_the_byte(nested_cnn, board):
-    needed = sram_for(simulate(nested_cnn, board, pages="host"), (1, 2))
+    usual = simulate(nested_cnn, board, pages="host")
+    needed = sram_for(usual, (1, 2)) - usual.memory.arena_bytes + usual.memory.activation_bytes
     exact = board.with_limits(sram_bytes=needed)
-    assert simulate(nested_cnn, exact, pages="host").peak_sram_bytes == needed
+    assert not usual.memory.is_reduced
+    small = simulate(nested_cnn, exact, pages="host")
+    assert small.memory.is_reduced and small.peak_sram_bytes == needed
     with pytest.raises(DoesNotFitError) as caught:
         simulate(nested_cnn, board.with_limits(sram_bytes=needed - 1), pages="host")
     error = caught.value
     assert error.exit_code is ExitCode.DOES_NOT_FIT
     assert (error.memory, error.needed_bytes, error.available_bytes) == ("sram", needed, needed - 1)
-    assert "short by 1 bytes, at operator 1 (TFLNEST_CONV_2D)" in error.message
+    assert "short by 1 bytes, at operator 0 (CONV_2D), with the smallest tiles (--smallest)" in error.message
     assert "level 8 needs" in error.message
     assert "level 6 with pages on the host (--level 6 --pages host)" in (error.hint or "")
     assert "level 8 with pages in flash" in (error.hint or "")
@@ -99,7 +102,8 @@ def test_a_level_fits_to_the_byte(nested_cnn, board):
 
 
 def test_a_schedule_is_refused_before_it_starts_when_its_highest_level_does_not_fit(nested_cnn, board):
-    small = board.with_limits(sram_bytes=simulate(nested_cnn, board, level=6, pages="host").memory.sram_bytes)
+    usual = simulate(nested_cnn, board, level=6, pages="host").memory
+    small = board.with_limits(sram_bytes=usual.sram_bytes - usual.arena_bytes + usual.activation_bytes)
     assert simulate(nested_cnn, small, schedule="4@0,6@1", pages="host").runs == 11
     with pytest.raises(DoesNotFitError, match="level 8"):
         simulate(nested_cnn, small, schedule="4@0,8@5", pages="host")

@@ -42,6 +42,8 @@ def test_random_cases_equal_the_reference(library: ctypes.CDLL, seed: int) -> No
     for number in range(50):
         case = random_case(rng)
         assert np.array_equal(call(library, case), case.expected), (number, case.kernel, case.params)
+        if number % 4 == 0:
+            assert np.array_equal(call(library, case.with_tile(0)), case.expected), (number, case.params)
 
 
 @pytest.mark.parametrize("nesting", NESTINGS, ids=str)
@@ -56,7 +58,7 @@ def test_every_level_of_every_chain(library: ctypes.CDLL, nesting) -> None:
         assert np.array_equal(call(library, case), case.expected)
 
 
-@pytest.mark.parametrize("tile", [1, 2, 3, 4, 7, 8, 16, 100])
+@pytest.mark.parametrize("tile", [0, 1, 2, 3, 4, 7, 8, 16, 100])
 def test_the_tile_does_not_matter(library: ctypes.CDLL, tile: int) -> None:
     rng = np.random.default_rng(2)
     cases = [
@@ -102,7 +104,7 @@ def _broken_conv(case: Case) -> list[Case]:
         {"filter": Extent(1 << 12, 1 << 12)},
         {"groups": 3},
         {"groups": 0},
-        {"tile_channels": 0},
+        {"tile_channels": -1},
         {"input": replace(params.input, height=0)},
         {"input": replace(params.input, batches=2)},
         {"output": replace(params.output, width=1 << 30)},
@@ -151,7 +153,7 @@ def test_what_a_kernel_does_not_compute_is_refused(library: ctypes.CDLL, tmp_pat
         {"inputs": 0},
         {"inputs": 65537},
         {"batches": 0},
-        {"tile_channels": 0},
+        {"tile_channels": -1},
         {"outputs": 1 << 30},
     ):
         assert _status(library, replace(dense, params=replace(dense.params, **change))) == -1

@@ -39,6 +39,9 @@ NESTINGS: tuple[Nesting | None, ...] = (
     Nesting((5, 8)),
     Nesting((6, 8)),
     Nesting((1, 7)),
+    Nesting((3, 6, 8)),
+    Nesting((5, 6, 8)),
+    Nesting((2, 6, 8)),
     Nesting((8,)),
     Nesting((4, 6, 8), Scheme.COMPENSATED),
     Nesting((2, 3, 8), Scheme.COMPENSATED),
@@ -282,7 +285,7 @@ def random_case(rng: np.random.Generator) -> Case:
     """Any of the three with any shape, small enough for an emulated board."""
     nesting = NESTINGS[int(rng.integers(len(NESTINGS)))]
     style = str(rng.choice(["usual", "usual", "usual", "large", "wild"]))
-    tile = int(rng.choice([1, 2, 3, 4, 5, 8, 16, 32]))
+    tile = int(rng.choice([0, 1, 2, 3, 4, 5, 8, 16, 32]))
     kind = int(rng.integers(5))
     if kind == 0:
         inputs = int(rng.choice([16, 32, 48, 64, 128, 160, rng.integers(1, 100)]))

@@ -34,7 +34,9 @@ _REPORTS = ("text", "json")
     help="Where the lower-bit pages rest; sectors: in flash, but they come over the serial port, as those in SRAM "
     "and on the host do.",
 )
-@click.option("--smallest", is_flag=True, help="The smallest arena, however slow.")
+@click.option(
+    "--smallest", is_flag=True, help="The smallest arena, that of the activations alone, however slow."
+)
 @click.option(
     "--protocol",
     type=click.Choice(["serial", "none"]),
@@ -129,12 +131,13 @@ def command(
 def _show(screen: ui.Screen, made: Firmware, output: str) -> None:
     plan, board = made.plan, made.board
     levels = ", ".join(str(level) for level in plan.levels)
+    tiles = ", with smaller tiles than usual to fit: slower" if plan.arena.is_reduced else ""
     facts = [
         ("board", f"{board.title} ({board.name}), {plan.core} kernels"),
         ("levels", levels),
         (
             "arena",
-            f"{ui.size(plan.arena.bytes)}, activations alone {ui.size(plan.arena.activation_bytes)}",
+            f"{ui.size(plan.arena.bytes)}, activations alone {ui.size(plan.arena.activation_bytes)}{tiles}",
         ),
     ]
     if made.sram is not None:

@@ -110,6 +110,7 @@ def _show_board(screen: ui.Screen, result: Simulation) -> None:
     board, needs, tflm = result.board, result.memory, result.arena
     slots = result.peak_sram_bytes - needs.arena_bytes - needs.stack_bytes
     kind = "generated firmware" if needs.is_firmware else "TFLM: the device runtime lacks an operator"
+    tiles = ", with smaller tiles than usual to fit: slower" if needs.is_reduced else ""
     screen.facts(
         [
             ("model", f"{result.name}, {_levels(result)}"),
@@ -118,8 +119,9 @@ def _show_board(screen: ui.Screen, result: Simulation) -> None:
                 "SRAM",
                 f"{ui.size(result.peak_sram_bytes)} of {ui.size(board.sram_bytes)} at the peak: arena "
                 f"{ui.size(needs.arena_bytes)}, stack and static data {ui.size(needs.stack_bytes)}, "
-                f"page slots {ui.size(slots)} ({kind})",
+                f"page slots {ui.size(slots)} ({kind}{tiles})",
             ),
+            *_smallest(result),
             (
                 "flash",
                 f"{ui.size(needs.flash_bytes)} of {ui.size(board.flash_bytes)}: pages "
@@ -138,6 +140,15 @@ def _show_board(screen: ui.Screen, result: Simulation) -> None:
             ),
         ]
     )
+
+
+def _smallest(result: Simulation) -> list[tuple[str, str]]:
+    """What the arena could be, where there is scratch in it."""
+    needs = result.memory
+    if not needs.is_firmware or needs.arena_bytes == needs.activation_bytes:
+        return []
+    saved = ui.size(needs.arena_bytes - needs.activation_bytes)
+    return [("", f"{saved} of the arena are scratch for speed: tflnest firmware --smallest does without")]
 
 
 def _levels(result: Simulation) -> str:
@@ -160,7 +171,7 @@ def _show_operators(screen: ui.Screen, result: Simulation) -> None:
                 memory.label,
                 ui.size(memory.live_bytes),
                 ui.size(memory.scratch_bytes),
-                memory.tile_channels or "",
+                "" if memory.tile_channels is None else memory.tile_channels,
                 "" if cost is None else f"{cost.macs:,}",
                 "" if cost is None else f"{round(cost.cycles):,}",
             )

@@ -130,7 +130,7 @@ class Call:
         """The same with another tile; unchanged where there is none to choose.
 
         Args:
-            channels: Output channels that are decoded at a time, 1 or more.
+            channels: Output channels that are decoded at a time; 0 for none, which takes no scratch and is slow.
         """
         return replace(self, params=replace(self.params, tile_channels=channels)) if self.has_tile else self
 

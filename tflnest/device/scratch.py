@@ -1,7 +1,8 @@
 """Scratch memory of the kernels with weights, without compiling them: what `_get_buffer_size` says on a board.
 
 A convolution has a tile, that is parameters and decoded weights of some output channels, and a block of gathered
-pixels. The variants differ in how weights and pixels lie. Pointers have 32 bits.
+pixels. The variants differ in how weights and pixels lie. Pointers have 32 bits. A tile of 0 channels stands for no
+scratch at all: weights are decoded to the stack, a few at a time.
 """
 
 from __future__ import annotations
@@ -116,6 +117,8 @@ _LAYOUTS = {
 
 def conv_scratch(params: ConvParams, core: Core) -> int:
     """Bytes of scratch of a CONV_2D."""
+    if params.tile_channels == 0:
+        return 0
     layout = _LAYOUTS[core]
     channels = min(params.tile_channels, params.output.channels // params.groups)
     depth = params.input.channels // params.groups
@@ -141,10 +144,29 @@ def _is_pointwise(params: ConvParams) -> bool:
     )
 
 
+def _as_conv(params: DepthwiseConvParams) -> ConvParams:
+    """A depthwise convolution over a single channel as an ordinary one."""
+    return ConvParams(
+        input=params.input,
+        output=params.output,
+        filter=params.filter,
+        stride=params.stride,
+        dilation=params.dilation,
+        padding=params.padding,
+        groups=1,
+        tile_channels=params.tile_channels,
+        requantization=params.requantization,
+    )
+
+
 def depthwise_conv_scratch(params: DepthwiseConvParams, core: Core) -> int:
     """Bytes of scratch of a DEPTHWISE_CONV_2D."""
+    if params.tile_channels == 0:
+        return 0
     layout = _LAYOUTS[core]
     channels, taps = min(params.tile_channels, params.output.channels), params.products
+    if params.input.channels == 1 and params.output.channels > 1:
+        return conv_scratch(_as_conv(params), core) + _up(channels * taps, 8)
     size = layout.tile_bytes(channels, 0)
     if params.input.channels != params.output.channels or taps > TABLE_TAPS:
         return size + _up(channels * taps, 8)
@@ -154,6 +176,8 @@ def depthwise_conv_scratch(params: DepthwiseConvParams, core: Core) -> int:
 
 def fully_connected_scratch(params: FullyConnectedParams, core: Core) -> int:
     """Bytes of scratch of a FULLY_CONNECTED."""
+    if params.tile_channels == 0:
+        return 0
     layout = _LAYOUTS[core]
     direct = layout.fully_connected_bytes(params)
     if direct is not None:

@@ -1,6 +1,7 @@
 /* Runs calls of kernels without weights that a host has put into memory, and tells how many bytes are wrong. */
 #include <string.h>
 
+#include "numbers.h"
 #include "port.h"
 
 #define GUARD_VALUE 0x5A
@@ -20,18 +21,6 @@ typedef struct {
 extern void (*const operator_kernels[])(void *const *);
 
 static uint8_t output[OUTPUT_BYTES] __attribute__((aligned(16)));
-
-static void send_number(uint32_t number, char end)
-{
-    char text[11];
-    uint32_t at = sizeof text;
-    text[--at] = end;
-    do {
-        text[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number > 0);
-    port_write((const uint8_t *)text + at, (uint32_t)sizeof text - at);
-}
 
 static void run(const operator_call *item)
 {

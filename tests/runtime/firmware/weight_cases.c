@@ -1,6 +1,7 @@
 /* Runs cases of the kernels with weights that a host has put into memory, and tells how many outputs are wrong. */
 #include <string.h>
 
+#include "numbers.h"
 #include "port.h"
 #include "tflnest/tflnest_conv.h"
 #include "tflnest/tflnest_depthwise_conv.h"
@@ -21,18 +22,6 @@ typedef struct {
 
 static int8_t output[OUTPUT_BYTES + GUARD_BYTES] __attribute__((aligned(8)));
 static uint8_t scratch[SCRATCH_BYTES + GUARD_BYTES] __attribute__((aligned(8)));
-
-static void send_number(uint32_t number, char end)
-{
-    char text[11];
-    uint32_t at = sizeof text;
-    text[--at] = end;
-    do {
-        text[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number > 0);
-    port_write((const uint8_t *)text + at, (uint32_t)sizeof text - at);
-}
 
 static uint32_t scratch_bytes(const weight_case *item)
 {

@@ -2,10 +2,12 @@
 
 #include <string.h>
 
+#include "tflnest_convolution.h"
 #include "tflnest_copy_short.h"
 #include "tflnest_decode.h"
 #include "tflnest_geometry.h"
 #include "tflnest_tile.h"
+#include "tflnest_unbuffered.h"
 
 /* A convolution over one tile: pixels are gathered into a block, and multiplied when it is full. */
 typedef struct {
@@ -67,7 +69,7 @@ tflnest_status tflnest_conv_check(const tflnest_conv_params *params, const tflne
     if (!tflnest_window_is_sound(&window, &params->input, &params->output)) {
         return TFLNEST_ERROR_ARGUMENT;
     }
-    if (params->input.batches != params->output.batches || params->tile_channels < 1 || params->groups < 1 ||
+    if (params->input.batches != params->output.batches || params->tile_channels < 0 || params->groups < 1 ||
         params->input.channels % params->groups != 0 || params->output.channels % params->groups != 0) {
         return TFLNEST_ERROR_ARGUMENT;
     }
@@ -81,6 +83,9 @@ tflnest_status tflnest_conv_check(const tflnest_conv_params *params, const tflne
 
 uint32_t tflnest_conv_get_buffer_size(const tflnest_conv_params *params)
 {
+    if (params->tile_channels == 0) {
+        return 0;
+    }
     uint32_t bytes = tflnest_tile_bytes(tile_channels(params), products(params));
     bytes += gathers_pixels(params) ? tflnest_block_bytes(products(params)) : 0;
     bytes += gathers_whole(params) ? (products(params) + 7u) / 8u * 8u : 0;
@@ -160,7 +165,7 @@ static void run_row(convolution *work, const int8_t *image, int32_t y)
     }
 }
 
-static void run_windows(convolution *work, const int8_t *input)
+__attribute__((noinline)) static void run_windows(convolution *work, const int8_t *input)
 {
     const tflnest_conv_params *params = work->params;
     const int32_t image = params->input.height * params->input.width * params->input.channels;
@@ -172,7 +177,7 @@ static void run_windows(convolution *work, const int8_t *input)
     multiply_gathered(work);
 }
 
-static void run_pixels(convolution *work, const int8_t *input)
+__attribute__((noinline)) static void run_pixels(convolution *work, const int8_t *input)
 {
     const tflnest_shape *shape = &work->params->output;
     const uint32_t pixels = (uint32_t)(shape->batches * shape->height * shape->width);
@@ -188,27 +193,82 @@ static void run_pixels(convolution *work, const int8_t *input)
     multiply_gathered(work);
 }
 
-void tflnest_conv_s8(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
-                     int8_t *output, void *scratch)
+/* Decode the weights of a tile that lie channel by channel at every tap: bring them into rows first. */
+__attribute__((noinline)) static void decode_turned(tflnest_tile *tile, const tflnest_filter *filter, uint32_t first,
+                                                    uint32_t channels, uint32_t step, int8_t *turned)
 {
-    const uint32_t size = tile_channels(params);
-    const uint32_t group_channels = (uint32_t)(params->output.channels / params->groups);
+    tflnest_filter rows = *filter;
+    for (uint32_t tap = 0; tap < tile->products; tap++) {
+        for (uint32_t i = 0; i < channels; i += TFLNEST_GROUP) {
+            int8_t weights[TFLNEST_GROUP];
+            const uint32_t count = channels - i < TFLNEST_GROUP ? channels - i : TFLNEST_GROUP;
+            tflnest_decode(filter, tap * step + first + i, count, weights);
+            for (uint32_t j = 0; j < count; j++) {
+                turned[(i + j) * tile->products + tap] = weights[j];
+            }
+        }
+    }
+    rows.values = turned;
+    rows.bias = filter->bias == NULL ? NULL : filter->bias + first;
+    rows.multipliers += filter->per_channel ? first : 0;
+    rows.shifts += filter->per_channel ? first : 0;
+    tflnest_tile_decode(tile, &rows, 0, channels);
+}
+
+void tflnest_convolution_run(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
+                             int8_t *output, void *scratch, int8_t *turned)
+{
+    const uint32_t size = tile_channels(params), channels = (uint32_t)params->output.channels;
+    const uint32_t group_channels = channels / (uint32_t)params->groups;
     convolution work = {.params = params, .depth = group_depth(params)};
     work.is_contiguous = params->dilation.width == 1 && params->groups == 1;
     work.tile = tflnest_tile_place(scratch, size, products(params), &params->requantization);
     uint8_t *free = (uint8_t *)scratch + tflnest_tile_bytes(size, work.tile.products);
     work.block = (void *)free;
     work.whole = gathers_whole(params) ? (int8_t *)free + tflnest_block_bytes(work.tile.products) : NULL;
-    for (uint32_t group = 0; group < (uint32_t)params->groups; group++) {
-        const uint32_t end = (group + 1) * group_channels;
-        for (uint32_t first = group * group_channels; first < end; first += size) {
-            tflnest_tile_decode(&work.tile, filter, first, end - first < size ? end - first : size);
-            work.output = output + first;
-            if (is_pointwise(params)) {
-                run_pixels(&work, input);
-            } else {
-                run_windows(&work, input + group * work.depth);
-            }
+    for (uint32_t first = 0, count; first < channels; first += count) {
+        const uint32_t group = first / group_channels, left = (group + 1) * group_channels - first;
+        count = left < size ? left : size;
+        if (turned != NULL) {
+            decode_turned(&work.tile, filter, first, count, channels, turned);
+        } else {
+            tflnest_tile_decode(&work.tile, filter, first, count);
         }
+        work.output = output + first;
+        if (is_pointwise(params)) {
+            run_pixels(&work, input);
+        } else {
+            run_windows(&work, input + group * work.depth);
+        }
+    }
+}
+
+/* A function of its own, so that the stack holds its variables only where it runs. */
+__attribute__((noinline)) static void run_unbuffered(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
+                           int8_t *output)
+{
+    const tflnest_unbuffered work = {
+        .input = &params->input,
+        .output = &params->output,
+        .filter = &params->filter,
+        .stride = &params->stride,
+        .dilation = &params->dilation,
+        .padding = &params->padding,
+        .requantization = &params->requantization,
+        .depth = group_depth(params),
+        .tap_step = group_depth(params),
+        .channel_step = products(params),
+        .sharing = (uint32_t)(params->output.channels / params->groups),
+    };
+    tflnest_unbuffered_run(&work, filter, input, output);
+}
+
+void tflnest_conv_s8(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
+                     int8_t *output, void *scratch)
+{
+    if (params->tile_channels == 0) {
+        run_unbuffered(params, filter, input, output);
+    } else {
+        tflnest_convolution_run(params, filter, input, output, scratch, NULL);
     }
 }

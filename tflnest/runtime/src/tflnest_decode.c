@@ -2,86 +2,18 @@
 
 #include <string.h>
 
+#include "tflnest_copy_short.h"
+#include "tflnest_digits.h"
 #include "tflnest_fields.h"
+#include "tflnest_words.h"
 
-/* Four bytes are decoded at a time; words are little-endian on every core that this runs on. */
-#define BYTES(value) ((uint32_t)(value) * UINT32_C(0x01010101))
+/* ------------------------------------------------------------------------------------------- listed fields */
 
-/* One group: four words of four weights in tensor order. */
-typedef struct {
-    uint32_t words[4];
-} group;
-
-static inline uint32_t load_word(const uint8_t *from)
+/* Whole groups of a filter with listed fields. */
+__attribute__((noinline)) static void decode_listed(const tflnest_filter *filter, tflnest_field_list list,
+                                                    uint32_t group, uint32_t count, int8_t *weights)
 {
-    uint32_t word;
-    memcpy(&word, __builtin_assume_aligned(from, 4), sizeof word);
-    return word;
-}
-
-static inline uint32_t load_half(const uint8_t *from)
-{
-    uint16_t half;
-    memcpy(&half, __builtin_assume_aligned(from, 2), sizeof half);
-    return half;
-}
-
-/* Codes of one field of a group. */
-static inline group unpack(const tflnest_field *field, uint32_t index)
-{
-    group codes;
-    if (field->bits == 4) {
-        const uint32_t low = load_word(field->codes + 8 * index);
-        const uint32_t high = load_word(field->codes + 8 * index + 4);
-        codes.words[0] = (low >> 4) & BYTES(15);
-        codes.words[1] = low & BYTES(15);
-        codes.words[2] = (high >> 4) & BYTES(15);
-        codes.words[3] = high & BYTES(15);
-    } else if (field->bits == 2) {
-        const uint32_t word = load_word(field->codes + 4 * index);
-        codes.words[0] = (word >> 6) & BYTES(3);
-        codes.words[1] = (word >> 2) & BYTES(3);
-        codes.words[2] = (word >> 4) & BYTES(3);
-        codes.words[3] = word & BYTES(3);
-    } else {
-        uint32_t nibbles = load_half(field->codes + 2 * index);
-        nibbles = (nibbles | nibbles << 8) & UINT32_C(0x00FF00FF);
-        nibbles = (nibbles | nibbles << 4) & BYTES(15);
-        codes.words[0] = (nibbles >> 3) & BYTES(1);
-        codes.words[1] = (nibbles >> 1) & BYTES(1);
-        codes.words[2] = (nibbles >> 2) & BYTES(1);
-        codes.words[3] = nibbles & BYTES(1);
-    }
-    return codes;
-}
-
-/* Sums of four bytes each, modulo 256. */
-static inline uint32_t add_bytes(uint32_t a, uint32_t b)
-{
-    return ((a & BYTES(0x7F)) + (b & BYTES(0x7F))) ^ ((a ^ b) & BYTES(0x80));
-}
-
-static inline group decode_group(const tflnest_filter *filter, uint32_t index)
-{
-    const uint32_t offset = BYTES(filter->offset);
-    group weights = {{offset, offset, offset, offset}};
-    for (uint32_t i = 0; i < filter->field_count; i++) {
-        const tflnest_field *field = &filter->fields[i];
-        const group codes = unpack(field, index);
-        for (uint32_t j = 0; j < 4; j++) {
-            const uint32_t addend = codes.words[j] << field->shift;
-            weights.words[j] = filter->disjoint ? weights.words[j] ^ addend : add_bytes(weights.words[j], addend);
-        }
-    }
-    return weights;
-}
-
-
-/* Whole groups of a filter with listed fields; the same as `decode_group`, for all four words at once. */
-static void decode_listed(const tflnest_filter *filter, tflnest_field_list list, uint32_t group, uint32_t count,
-                          int8_t *weights)
-{
-    const uint32_t sign = BYTES(0x88), fill = BYTES((filter->offset & 15u) * 0x11u);
+    const uint32_t sign = TFLNEST_BYTES(0x88), fill = TFLNEST_BYTES((filter->offset & 15u) * 0x11u);
     const uint8_t *fours = filter->fields[0].codes + 8 * group;
     const uint8_t *low_fours = list == TFLNEST_FIELDS_4_4 ? filter->fields[1].codes + 8 * group : NULL;
     const uint8_t *twos = list == TFLNEST_FIELDS_4_2 || list == TFLNEST_FIELDS_4_2_2
@@ -89,70 +21,102 @@ static void decode_listed(const tflnest_filter *filter, tflnest_field_list list,
                               : NULL;
     const uint8_t *low_twos = list == TFLNEST_FIELDS_4_2_2 ? filter->fields[2].codes + 4 * group : NULL;
     for (; count > 0; count--) {
-        uint32_t words[4] = {load_word(fours) ^ sign, fill, load_word(fours + 4) ^ sign, fill};
+        uint32_t high0 = tflnest_codes_word(fours) ^ sign, low0 = fill;
+        uint32_t high1 = tflnest_codes_word(fours + 4) ^ sign, low1 = fill;
         fours += 8;
         if (low_fours != NULL) {
-            words[1] = load_word(low_fours);
-            words[3] = load_word(low_fours + 4);
+            low0 = tflnest_codes_word(low_fours);
+            low1 = tflnest_codes_word(low_fours + 4);
             low_fours += 8;
         } else if (twos != NULL) {
-            words[1] = load_word(twos);
+            low0 = tflnest_codes_word(twos);
             twos += 4;
-            words[3] = BYTES((filter->offset & 3u) * 0x55u);
+            low1 = (filter->offset & 3u) * TFLNEST_EVEN_BITS;
             if (low_twos != NULL) {
-                words[3] = load_word(low_twos);
+                low1 = tflnest_codes_word(low_twos);
                 low_twos += 4;
             }
-            TFLNEST_INTERLEAVE(words[1], words[3], 2, TFLNEST_PAIRS);
+            TFLNEST_INTERLEAVE(low0, low1, 2, TFLNEST_PAIRS);
         }
-        TFLNEST_INTERLEAVE(words[0], words[1], 4, TFLNEST_NIBBLES);
-        TFLNEST_INTERLEAVE(words[2], words[3], 4, TFLNEST_NIBBLES);
-        memcpy(weights, words, TFLNEST_GROUP);
+        TFLNEST_INTERLEAVE(high0, low0, 4, TFLNEST_NIBBLES);
+        TFLNEST_INTERLEAVE(high1, low1, 4, TFLNEST_NIBBLES);
+        tflnest_store_group(weights, high0, low0, high1, low1);
         weights += TFLNEST_GROUP;
     }
 }
+
+/* --------------------------------------------------------------------------------------- fields that overlap */
+
+/* Codes of a field for one of the four words of a group. */
+static uint32_t codes_of(const tflnest_field *field, uint32_t index, uint32_t word)
+{
+    /* Fields of one and two bits keep the words in the order 0, 2, 1, 3. */
+    const uint32_t position = (word & 1u) * 2u + word / 2u;
+    if (field->bits == 4) {
+        return tflnest_codes_word(field->codes + 8 * index + 4 * (word / 2u)) >> (4u - 4u * (word & 1u)) & TFLNEST_NIBBLES;
+    }
+    if (field->bits == 2) {
+        return tflnest_codes_word(field->codes + 4 * index) >> (6u - 2u * position) & TFLNEST_BYTES(3);
+    }
+    uint32_t nibbles = tflnest_codes_half(field->codes + 2 * index);
+    nibbles = (nibbles | nibbles << 8) & UINT32_C(0x00FF00FF);
+    nibbles = (nibbles | nibbles << 4) & TFLNEST_NIBBLES;
+    return nibbles >> (3u - position) & TFLNEST_BYTES(1);
+}
+
+/* Sums of four bytes each, modulo 256. */
+static inline uint32_t add_bytes(uint32_t a, uint32_t b)
+{
+    return ((a & TFLNEST_BYTES(0x7F)) + (b & TFLNEST_BYTES(0x7F))) ^ ((a ^ b) & TFLNEST_BYTES(0x80));
+}
+
+__attribute__((noinline)) static void decode_overlapping(const tflnest_filter *filter, uint32_t start, uint32_t count,
+                                                         int8_t *weights)
+{
+    for (uint32_t i = 0; i < 4 * count; i++) {
+        uint32_t sums = TFLNEST_BYTES(filter->offset);
+        for (uint32_t j = 0; j < filter->field_count; j++) {
+            const tflnest_field *field = &filter->fields[j];
+            sums = add_bytes(sums, codes_of(field, start + i / 4u, i % 4u) << field->shift);
+        }
+        memcpy(weights + 4 * i, &sums, sizeof sums);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------- all fields */
 
 static void decode_groups(const tflnest_filter *filter, uint32_t start, uint32_t count, int8_t *weights)
 {
     const tflnest_field_list list = tflnest_fields_of(filter);
     if (list != TFLNEST_FIELDS_OTHER) {
         decode_listed(filter, list, start, count, weights);
-        return;
+    } else if (filter->disjoint) {
+        tflnest_digits_decode(filter, start, count, weights);
+    } else {
+        decode_overlapping(filter, start, count, weights);
     }
-    for (uint32_t i = 0; i < count; i++) {
-        const group whole = decode_group(filter, start + i);
-        memcpy(weights + i * TFLNEST_GROUP, whole.words, TFLNEST_GROUP);
-    }
-}
-
-/* A part of one group. */
-static void decode_part(const tflnest_filter *filter, uint32_t first, uint32_t count, int8_t *weights)
-{
-    int8_t whole[TFLNEST_GROUP];
-    decode_groups(filter, first / TFLNEST_GROUP, 1, whole);
-    memcpy(weights, whole + first % TFLNEST_GROUP, count);
 }
 
 void tflnest_decode(const tflnest_filter *filter, uint32_t first, uint32_t count, int8_t *weights)
 {
     if (filter->values != NULL) {
-        memcpy(weights, filter->values + first, count);
+        tflnest_copy_short(weights, filter->values + first, count);
         return;
     }
-    const uint32_t before = (TFLNEST_GROUP - first % TFLNEST_GROUP) % TFLNEST_GROUP;
-    if (before > 0) {
-        const uint32_t part = before < count ? before : count;
-        decode_part(filter, first, part, weights);
-        first += part;
-        count -= part;
-        weights += part;
-    }
-    const uint32_t whole = count / TFLNEST_GROUP, rest = count % TFLNEST_GROUP;
-    if (whole > 0) {
-        decode_groups(filter, first / TFLNEST_GROUP, whole, weights);
-    }
-    if (rest > 0) {
-        decode_part(filter, first + count - rest, rest, weights + count - rest);
+    while (count > 0) {
+        int8_t group[TFLNEST_GROUP];
+        const uint32_t skipped = first % TFLNEST_GROUP;
+        const int is_part = skipped > 0 || count < TFLNEST_GROUP;
+        const uint32_t groups = is_part ? 1 : count / TFLNEST_GROUP;
+        uint32_t decoded = groups * TFLNEST_GROUP - skipped;
+        decode_groups(filter, first / TFLNEST_GROUP, groups, is_part ? group : weights);
+        if (is_part) {
+            decoded = decoded < count ? decoded : count;
+            tflnest_copy_short(weights, group + skipped, decoded);
+        }
+        first += decoded;
+        count -= decoded;
+        weights += decoded;
     }
 }
 

@@ -86,7 +86,7 @@ static void run_window(const tflnest_depthwise *work, const uintptr_t *table, ui
     }
 }
 
-static void run_windows(const tflnest_depthwise *work, const tflnest_windows *windows)
+__attribute__((noinline)) static void run_windows(const tflnest_depthwise *work, const tflnest_windows *windows)
 {
     int8_t *output = windows->output;
     uintptr_t base = windows->base;

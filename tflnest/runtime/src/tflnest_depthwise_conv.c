@@ -3,10 +3,12 @@
 #include <string.h>
 
 #include "tflnest_arithmetic.h"
+#include "tflnest_convolution.h"
 #include "tflnest_decode.h"
 #include "tflnest_depthwise.h"
 #include "tflnest_geometry.h"
 #include "tflnest_tile.h"
+#include "tflnest_unbuffered.h"
 
 /* A depthwise convolution over one tile. */
 typedef struct {
@@ -34,6 +36,36 @@ static int uses_table(const tflnest_depthwise_conv_params *params)
     return params->input.channels == params->output.channels && tap_count(params) <= TFLNEST_TABLE_TAPS;
 }
 
+/* Whether it is computed as an ordinary convolution: all output channels read the same input channel. */
+static int is_single(const tflnest_depthwise_conv_params *params)
+{
+    return params->input.channels == 1 && params->output.channels > 1;
+}
+
+/* The same as an ordinary convolution. */
+static tflnest_conv_params as_conv(const tflnest_depthwise_conv_params *params)
+{
+    const tflnest_conv_params conv = {
+        .input = params->input,
+        .output = params->output,
+        .filter = params->filter,
+        .stride = params->stride,
+        .dilation = params->dilation,
+        .padding = params->padding,
+        .groups = 1,
+        .tile_channels = params->tile_channels,
+        .requantization = params->requantization,
+    };
+    return conv;
+}
+
+/* Bytes that it takes so. */
+static uint32_t single_bytes(const tflnest_depthwise_conv_params *params)
+{
+    const tflnest_conv_params conv = as_conv(params);
+    return tflnest_conv_get_buffer_size(&conv);
+}
+
 tflnest_status tflnest_depthwise_conv_check(const tflnest_depthwise_conv_params *params, const tflnest_filter *filter)
 {
     if (params == NULL || !tflnest_shape_is_sound(&params->input) || !tflnest_shape_is_sound(&params->output) ||
@@ -45,7 +77,7 @@ tflnest_status tflnest_depthwise_conv_check(const tflnest_depthwise_conv_params 
         return TFLNEST_ERROR_ARGUMENT;
     }
     const int64_t taps = (int64_t)params->filter.height * params->filter.width;
-    if (params->input.batches != params->output.batches || params->tile_channels < 1 ||
+    if (params->input.batches != params->output.batches || params->tile_channels < 0 ||
         params->output.channels % params->input.channels != 0 || taps > TFLNEST_MAX_PRODUCTS ||
         taps * params->output.channels > INT32_MAX) {
         return TFLNEST_ERROR_ARGUMENT;
@@ -74,6 +106,12 @@ static uint32_t weight_bytes(const tflnest_depthwise_conv_params *params)
 
 uint32_t tflnest_depthwise_conv_get_buffer_size(const tflnest_depthwise_conv_params *params)
 {
+    if (params->tile_channels == 0) {
+        return 0;
+    }
+    if (is_single(params)) {
+        return single_bytes(params) + weight_bytes(params);
+    }
     return tflnest_tile_bytes(tile_channels(params), 0) + table_bytes(params) + blank_bytes(params) +
            weight_bytes(params);
 }
@@ -99,7 +137,7 @@ static void fill_tables(depthwise *work)
 }
 
 /* Fill the addresses of the taps of the window whose first tap lies at (top, left) of an image. */
-static void address_taps(const depthwise *work, const int8_t *image, int32_t top, int32_t left)
+__attribute__((noinline)) static void address_taps(const depthwise *work, const int8_t *image, int32_t top, int32_t left)
 {
     const tflnest_depthwise_conv_params *params = work->params;
     const int32_t channels = params->input.channels;
@@ -228,7 +266,7 @@ static void run_window_row(const depthwise *work, const int8_t *image, uint32_t 
     }
 }
 
-static void run_tile(const depthwise *work, const int8_t *input, uint32_t first, int8_t *output)
+__attribute__((noinline)) static void run_tile(const depthwise *work, const int8_t *input, uint32_t first, int8_t *output)
 {
     const tflnest_depthwise_conv_params *params = work->params;
     const int32_t image = params->input.height * params->input.width * params->input.channels;
@@ -248,8 +286,9 @@ static void run_tile(const depthwise *work, const int8_t *input, uint32_t first,
     }
 }
 
-void tflnest_depthwise_conv_s8(const tflnest_depthwise_conv_params *params, const tflnest_filter *filter,
-                               const int8_t *input, int8_t *output, void *scratch)
+/* All tiles, one after another. It and the next two stay functions, so that the stack holds one of them. */
+__attribute__((noinline)) static void run_tiles(const tflnest_depthwise_conv_params *params, const tflnest_filter *filter, const int8_t *input,
+                      int8_t *output, void *scratch)
 {
     const uint32_t size = tile_channels(params), channels = (uint32_t)params->output.channels;
     const int by_table = uses_table(params);
@@ -278,5 +317,45 @@ void tflnest_depthwise_conv_s8(const tflnest_depthwise_conv_params *params, cons
         }
         run_tile(&work, input, first, output);
         first += count;
+    }
+}
+
+__attribute__((noinline)) static void run_unbuffered(const tflnest_depthwise_conv_params *params, const tflnest_filter *filter,
+                           const int8_t *input, int8_t *output)
+{
+    const tflnest_unbuffered work = {
+        .input = &params->input,
+        .output = &params->output,
+        .filter = &params->filter,
+        .stride = &params->stride,
+        .dilation = &params->dilation,
+        .padding = &params->padding,
+        .requantization = &params->requantization,
+        .depth = 1,
+        .tap_step = (uint32_t)params->output.channels,
+        .channel_step = 1,
+        .sharing = (uint32_t)(params->output.channels / params->input.channels),
+    };
+    tflnest_unbuffered_run(&work, filter, input, output);
+}
+
+__attribute__((noinline)) static void run_single(const tflnest_depthwise_conv_params *params,
+                                                 const tflnest_filter *filter, const int8_t *input, int8_t *output,
+                                                 void *scratch)
+{
+    const tflnest_conv_params conv = as_conv(params);
+    int8_t *turned = (int8_t *)scratch + single_bytes(params);
+    tflnest_convolution_run(&conv, filter, input, output, scratch, turned);
+}
+
+void tflnest_depthwise_conv_s8(const tflnest_depthwise_conv_params *params, const tflnest_filter *filter,
+                               const int8_t *input, int8_t *output, void *scratch)
+{
+    if (params->tile_channels == 0) {
+        run_unbuffered(params, filter, input, output);
+    } else if (is_single(params)) {
+        run_single(params, filter, input, output, scratch);
+    } else {
+        run_tiles(params, filter, input, output, scratch);
     }
 }

@@ -12,7 +12,7 @@
 #define GROUP_CHANNELS TFLNEST_DEPTHWISE_MVE_CHANNELS
 
 /* Put the parameters of a group into vectors, where they stand: even channels, odd channels. */
-static void transpose_parameters(tflnest_channel *channels, int16x8_t sums, int32_t zero_point)
+__attribute__((noinline)) static void transpose_parameters(tflnest_channel *channels, int16x8_t sums, int32_t zero_point)
 {
     tflnest_mve_channels vectors[2];
     int16_t sum[GROUP_CHANNELS];

@@ -29,6 +29,7 @@ static inline int tflnest_field_is(const tflnest_field *field, uint32_t bits, ui
 
 #define TFLNEST_NIBBLES UINT32_C(0x0F0F0F0F)
 #define TFLNEST_PAIRS UINT32_C(0x33333333)
+#define TFLNEST_EVEN_BITS UINT32_C(0x55555555)
 
 /* The list of a filter's fields; one of those listed only where the offset takes 128 off. */
 static inline tflnest_field_list tflnest_fields_of(const tflnest_filter *filter)

@@ -6,12 +6,13 @@
 #include "tflnest_fully_connected_narrow.h"
 #include "tflnest_geometry.h"
 #include "tflnest_tile.h"
+#include "tflnest_unbuffered.h"
 
 tflnest_status tflnest_fully_connected_check(const tflnest_fully_connected_params *params,
                                              const tflnest_filter *filter)
 {
     if (params == NULL || params->batches < 1 || params->inputs < 1 || params->outputs < 1 ||
-        params->tile_channels < 1 || params->inputs > TFLNEST_MAX_PRODUCTS ||
+        params->tile_channels < 0 || params->inputs > TFLNEST_MAX_PRODUCTS ||
         !tflnest_requantization_is_sound(&params->requantization)) {
         return TFLNEST_ERROR_ARGUMENT;
     }
@@ -32,10 +33,16 @@ tflnest_status tflnest_fully_connected_check(const tflnest_fully_connected_param
 #define IS_DIRECT(params) 1
 #define DIRECT_BYTES tflnest_fully_connected_mve_bytes
 #define DIRECT_RUN tflnest_fully_connected_mve_run
+#define RUNS_WITHOUT_SCRATCH 1
 #elif TFLNEST_VARIANT == TFLNEST_VARIANT_NARROW
 #define IS_DIRECT(params) ((params)->batches == 1)
 #define DIRECT_BYTES tflnest_fully_connected_narrow_bytes
 #define DIRECT_RUN tflnest_fully_connected_narrow_run
+#endif
+
+/* Whether that takes no scratch where `tile_channels` is 0. */
+#ifndef RUNS_WITHOUT_SCRATCH
+#define RUNS_WITHOUT_SCRATCH 0
 #endif
 
 /* Rows of weights per tile. */
@@ -47,6 +54,9 @@ static uint32_t tile_rows(const tflnest_fully_connected_params *params)
 uint32_t tflnest_fully_connected_get_buffer_size(const tflnest_fully_connected_params *params)
 {
     const uint32_t inputs = (uint32_t)params->inputs;
+    if (params->tile_channels == 0) {
+        return 0;
+    }
 #ifdef IS_DIRECT
     if (IS_DIRECT(params)) {
         return DIRECT_BYTES(params);
@@ -72,7 +82,7 @@ static void run_rows(const tflnest_tile *tile, const tflnest_fully_connected_par
     }
 }
 
-static void run_tiles(const tflnest_fully_connected_params *params, const tflnest_filter *filter, const int8_t *input,
+__attribute__((noinline)) static void run_tiles(const tflnest_fully_connected_params *params, const tflnest_filter *filter, const int8_t *input,
                       int8_t *output, void *scratch)
 {
     const uint32_t rows = tile_rows(params), outputs = (uint32_t)params->outputs;
@@ -84,8 +94,33 @@ static void run_tiles(const tflnest_fully_connected_params *params, const tflnes
     }
 }
 
-void tflnest_fully_connected_s8(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
-                                const int8_t *input, int8_t *output, void *scratch)
+__attribute__((noinline)) static void run_unbuffered(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
+                           const int8_t *input, int8_t *output)
+{
+    const uint32_t inputs = (uint32_t)params->inputs;
+    static const tflnest_extent one = {1, 1}, none = {0, 0};
+    const tflnest_shape input_shape = {params->batches, 1, 1, params->inputs};
+    const tflnest_shape output_shape = {params->batches, 1, 1, params->outputs};
+    const tflnest_unbuffered work = {
+        .input = &input_shape,
+        .output = &output_shape,
+        .filter = &one,
+        .stride = &one,
+        .dilation = &one,
+        .padding = &none,
+        .requantization = &params->requantization,
+        .depth = inputs,
+        .tap_step = inputs,
+        .channel_step = inputs,
+        .sharing = (uint32_t)params->outputs,
+    };
+    tflnest_unbuffered_run(&work, filter, input, output);
+}
+
+/* All batches with scratch. */
+__attribute__((noinline)) static void run_buffered(const tflnest_fully_connected_params *params,
+                                                   const tflnest_filter *filter, const int8_t *input, int8_t *output,
+                                                   void *scratch)
 {
 #ifdef IS_DIRECT
     if (IS_DIRECT(params)) {
@@ -98,4 +133,14 @@ void tflnest_fully_connected_s8(const tflnest_fully_connected_params *params, co
     }
 #endif
     run_tiles(params, filter, input, output, scratch);
+}
+
+void tflnest_fully_connected_s8(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
+                                const int8_t *input, int8_t *output, void *scratch)
+{
+    if (params->tile_channels == 0 && !RUNS_WITHOUT_SCRATCH) {
+        run_unbuffered(params, filter, input, output);
+    } else {
+        run_buffered(params, filter, input, output, scratch);
+    }
 }

@@ -20,12 +20,18 @@
  * sum for every output. A multiple of CHUNK. */
 #define PIECE 1024u
 
+/* Fields of a filter that are multiplied as they are. */
+#define MAX_FIELDS 5u
+
 /* What multiplies a row; it knows where the members lie. The pointers to codes are moved on. */
 typedef struct {
     const int16_t *operands;
-    const void *codes[3];
     const int16_t *operands_end;
+    const void *codes[MAX_FIELDS];
+    uint32_t mixed; /* which fields `multiply_mixed` multiplies */
 } row;
+
+typedef int32_t multiply_row(row *);
 
 /* ------------------------------------------------------------------------------------- one row of products
  *
@@ -95,8 +101,11 @@ typedef struct {
     __asm volatile(                               \
         "    push {r0, r4-r11, lr}\n"             \
         "    ldmia.w r0, {r1, r2, r3, r4, r5}\n"  \
-        "    push {r5}\n"                         \
-        "    sub lr, r5, r1\n"                    \
+        "    push {r2}\n"                         \
+        "    sub lr, r2, r1\n"                    \
+        "    mov r2, r3\n"                        \
+        "    mov r3, r4\n"                        \
+        "    mov r4, r5\n"                        \
         "    mov r0, #0\n" prepare                \
         "    tst lr, #32\n"                       \
         "    bne 2f\n"                            \
@@ -110,7 +119,7 @@ typedef struct {
         "    pop {r4-r11, pc}\n" ::: "memory")
 
 #define KEEP_CODES                                \
-    "    add lr, #4\n"                            \
+    "    add lr, #8\n"                            \
     "    stmia.w lr, {r2, r3, r4}\n"
 
 __attribute__((naked, noinline)) static int32_t multiply_4_2_2(row *work __attribute__((unused)))
@@ -136,7 +145,137 @@ __attribute__((naked, noinline)) static int32_t multiply_flat(row *work __attrib
 __attribute__((naked, noinline)) static int32_t multiply_4(row *work __attribute__((unused)))
 {
     MULTIPLY_ROW("    mov r4, #0\n    mov r7, #0x00F000F0\n    mov r8, #0x000F000F\n", GROUP_4,
-                 "    str r2, [lr, #4]\n    add r0, r0, r4, lsl #4\n");
+                 "    str r2, [lr, #8]\n    add r0, r0, r4, lsl #4\n");
+}
+
+/* ------------------------------------------------------------------------------------- fields of 1 bit among them
+ *
+ * The heads bring the codes of a group into words of digits of two bits, r5 to r8 from the top; where the upper one is
+ * a field of four bits, r5 and r6 are its words. r2 to r4, r9 and r10 codes.
+ */
+
+/* The 16 bits of a field of one bit become the lower bits of digits. */
+#define SPREAD(bits)                              \
+    "    orr " bits ", " bits ", " bits ", lsl #8\n" \
+    "    and " bits ", " bits ", #0x00FF00FF\n"  \
+    "    orr " bits ", " bits ", " bits ", lsl #4\n" \
+    "    and " bits ", " bits ", #0x0F0F0F0F\n"  \
+    "    orr " bits ", " bits ", " bits ", lsl #2\n" \
+    "    and " bits ", " bits ", #0x33333333\n"  \
+    "    orr " bits ", " bits ", " bits ", lsl #1\n" \
+    "    and " bits ", " bits ", #0x55555555\n"
+
+#define MULTIPLY_WORD(word)                       \
+    "    ldrd r11, r12, [r1], #8\n"              \
+    "    uxtb16 lr, " word "\n"                  \
+    "    uxtb16 " word ", " word ", ror #8\n"    \
+    "    smlad r0, lr, r11, r0\n"                \
+    "    smlad r0, " word ", r12, r0\n"
+
+__attribute__((naked, noinline)) static int32_t multiply_mixed(row *work __attribute__((unused)))
+{
+    __asm volatile(
+        "    push {r0, r4-r11, lr}\n"
+        "    ldr r6, [r0, #28]\n"
+        "    ldr r5, [r0, #4]\n"
+        "    push {r5, r6}\n"
+        "    ldr r1, [r0]\n"
+        "    ldrd r2, r3, [r0, #8]\n"
+        "    ldrd r4, r9, [r0, #16]\n"
+        "    ldr r10, [r0, #24]\n"
+        "    mov r0, #0\n"
+        "1:\n"
+        "    ldr lr, [sp, #4]\n"
+        "    tbb [pc, lr]\n"
+        "2:\n"
+        "    .byte (10f-2b)/2, (11f-2b)/2, (12f-2b)/2, (13f-2b)/2, (14f-2b)/2, (15f-2b)/2\n"
+        /* 4, 1 */
+        "10:\n"
+        "    ldrd r5, r6, [r2], #8\n"
+        "    ldrh r7, [r3], #2\n" SPREAD("r7")
+        "    lsl r7, r7, #1\n"
+        "    mov r8, #0\n"
+        "    b 5f\n"
+        /* 4, 1, 1 */
+        "11:\n"
+        "    mov r8, #0\n"
+        "    b 3f\n"
+        /* 4, 1, 1, 2 */
+        "12:\n"
+        "    ldr r8, [r9], #4\n"
+        "3:\n"
+        "    ldrd r5, r6, [r2], #8\n"
+        "    ldrh r7, [r3], #2\n" SPREAD("r7")
+        "    ldrh r11, [r4], #2\n" SPREAD("r11")
+        "    orr r7, r11, r7, lsl #1\n"
+        "    b 5f\n"
+        /* 2, 1 */
+        "13:\n"
+        "    ldr r5, [r2], #4\n"
+        "    ldrh r6, [r3], #2\n" SPREAD("r6")
+        "    lsl r6, r6, #1\n"
+        "    mov r7, #0\n"
+        "    mov r8, #0\n"
+        "    b 4f\n"
+        /* 2, 1, 2, 1 */
+        "14:\n"
+        "    mov r8, #0\n"
+        "    b 3f\n"
+        /* 2, 1, 2, 1, 2 */
+        "15:\n"
+        "    ldr r8, [r10], #4\n"
+        "3:\n"
+        "    ldr r5, [r2], #4\n"
+        "    ldrh r6, [r3], #2\n" SPREAD("r6")
+        "    ldr r7, [r4], #4\n"
+        "    ldrh r11, [r9], #2\n" SPREAD("r11")
+        "    and lr, r7, #0xAAAAAAAA\n"
+        "    lsr lr, lr, #1\n"
+        "    orr r6, lr, r6, lsl #1\n"
+        "    and r7, r7, #0x55555555\n"
+        "    orr r7, r11, r7, lsl #1\n"
+        "4:\n" INTERLEAVE("r5", "r6", "2", "0x33333333")
+        "5:\n" INTERLEAVE("r7", "r8", "2", "0x33333333") INTERLEAVE_NIBBLES
+        MULTIPLY_WORD("r5") MULTIPLY_WORD("r7") MULTIPLY_WORD("r6") MULTIPLY_WORD("r8")
+        "    ldr lr, [sp]\n"
+        "    cmp r1, lr\n"
+        "    bne 1b\n"
+        "    ldr lr, [sp, #8]\n"
+        "    strd r2, r3, [lr, #8]\n"
+        "    strd r4, r9, [lr, #16]\n"
+        "    str r10, [lr, #24]\n"
+        "    add sp, #12\n"
+        "    pop {r4-r11, pc}\n" ::: "memory");
+}
+
+/* A number for bits and shift of a field, and for a list of them. */
+#define FIELD(bits, shift) ((uint32_t)(bits) * 8u + (uint32_t)(shift))
+#define FIELDS(list, field) ((list) * 64u + (field))
+
+/* The number of a filter's fields in the order of the heads of `multiply_mixed`; -1 where it has none. */
+static int32_t mixed_fields_of(const tflnest_filter *filter)
+{
+    static const uint32_t known[] = {
+        FIELDS(FIELD(4, 4), FIELD(1, 3)),
+        FIELDS(FIELDS(FIELD(4, 4), FIELD(1, 3)), FIELD(1, 2)),
+        FIELDS(FIELDS(FIELDS(FIELD(4, 4), FIELD(1, 3)), FIELD(1, 2)), FIELD(2, 0)),
+        FIELDS(FIELD(2, 6), FIELD(1, 5)),
+        FIELDS(FIELDS(FIELDS(FIELD(2, 6), FIELD(1, 5)), FIELD(2, 3)), FIELD(1, 2)),
+        FIELDS(FIELDS(FIELDS(FIELDS(FIELD(2, 6), FIELD(1, 5)), FIELD(2, 3)), FIELD(1, 2)), FIELD(2, 0)),
+    };
+    uint32_t list = 0;
+    if (!filter->disjoint || filter->offset < 128 || filter->field_count > MAX_FIELDS) {
+        return -1;
+    }
+    for (uint32_t i = 0; i < filter->field_count; i++) {
+        list = FIELDS(list, FIELD(filter->fields[i].bits, filter->fields[i].shift));
+    }
+    for (int32_t i = 0; i < (int32_t)(sizeof known / sizeof known[0]); i++) {
+        if (list == known[i]) {
+            return i;
+        }
+    }
+    return -1;
 }
 
 /* --------------------------------------------------------------------------------------------- all rows */
@@ -147,8 +286,8 @@ typedef struct {
     const tflnest_filter *filter;
     const int16_t *operands;
     row next;
-    int32_t (*multiply)(row *); /* NULL where weights are decoded to `chunk` first */
-    int32_t addend;             /* to the sums of all rows */
+    multiply_row *multiply; /* NULL where weights are decoded to `chunk` first */
+    int32_t addend;         /* to the sums of all rows */
     int8_t chunk[CHUNK + TFLNEST_GROUP] __attribute__((aligned(4)));
 } dense;
 
@@ -204,26 +343,34 @@ static int32_t load_operands(const tflnest_fully_connected_params *params, const
     return sum;
 }
 
+/* What multiplies the packed rows of a filter; NULL where nothing does. */
+static multiply_row *packed_multiply(const tflnest_filter *filter, uint32_t *mixed)
+{
+    static multiply_row *const functions[] = {NULL, multiply_4, multiply_4_2, multiply_4_2_2, multiply_4_4};
+    const tflnest_field_list list = tflnest_fields_of(filter);
+    const int32_t number = list == TFLNEST_FIELDS_OTHER ? mixed_fields_of(filter) : -1;
+    if (number < 0) {
+        return functions[list];
+    }
+    *mixed = (uint32_t)number;
+    return multiply_mixed;
+}
+
+/* Choose what multiplies rows, and what is added to their sums. */
 static void choose(dense *work)
 {
-    static int32_t (*const functions[])(row *) = {NULL, multiply_4, multiply_4_2, multiply_4_2_2, multiply_4_4};
     const tflnest_filter *filter = work->filter;
-    const tflnest_field_list list = tflnest_fields_of(filter);
-    if (work->params->inputs % (int32_t)TFLNEST_GROUP != 0) {
-        work->addend = 0;
-    } else if (filter->values != NULL && ((uintptr_t)filter->values & 3u) == 0) {
-        work->multiply = multiply_flat;
-        work->next.codes[0] = filter->values;
-        work->addend = 0;
-    } else if (list != TFLNEST_FIELDS_OTHER) {
-        work->multiply = functions[list];
-        for (uint32_t i = 0; i < filter->field_count; i++) {
-            work->next.codes[i] = filter->fields[i].codes;
+    int32_t addend = 0;
+    work->multiply = NULL;
+    if (work->params->inputs % (int32_t)TFLNEST_GROUP == 0) {
+        if (filter->values == NULL) {
+            work->multiply = packed_multiply(filter, &work->next.mixed);
+            addend = work->multiply == NULL ? 0 : (filter->offset - 256) * work->addend;
+        } else if (((uintptr_t)filter->values & 3u) == 0) {
+            work->multiply = multiply_flat;
         }
-        work->addend = (filter->offset - 256) * work->addend;
-    } else {
-        work->addend = 0;
     }
+    work->addend = addend;
 }
 
 /* The sum of a row of at most CHUNK weights that are decoded first, several rows together. */
@@ -294,6 +441,18 @@ static void run_decoded(dense *work, int8_t *output)
     }
 }
 
+/* Read codes or weights from the one at `first` on, the first of a group. */
+static void seek(dense *work, uint32_t first)
+{
+    const tflnest_filter *filter = work->filter;
+    if (filter->values != NULL) {
+        work->next.codes[0] = filter->values + first;
+    }
+    for (uint32_t i = 0; i < filter->field_count; i++) {
+        work->next.codes[i] = filter->fields[i].codes + first / TFLNEST_GROUP * 2 * filter->fields[i].bits;
+    }
+}
+
 /* Rows that are multiplied as they are. */
 static void run_packed(dense *work, int8_t *output)
 {
@@ -306,25 +465,14 @@ static void run_packed(dense *work, int8_t *output)
     const int8_t *shift = filter->shifts;
     const int8_t *end = output + work->params->outputs;
     const int32_t addend = work->addend;
-    int32_t (*multiply)(row *) = work->multiply;
+    multiply_row *const multiply = work->multiply;
+    seek(work, 0);
     while (output < end) {
         const int32_t acc = tflnest_add_wrapping(multiply(&work->next), tflnest_add_wrapping(addend, *bias));
         *output++ = requantize(&requantization, acc, *multiplier, *shift);
         bias += bias_step;
         multiplier += scale_step;
         shift += scale_step;
-    }
-}
-
-/* Read codes or weights from the one at `first` on, the first of a group. */
-static void seek(dense *work, uint32_t first)
-{
-    const tflnest_filter *filter = work->filter;
-    if (filter->values != NULL) {
-        work->next.codes[0] = filter->values + first;
-    }
-    for (uint32_t i = 0; i < filter->field_count; i++) {
-        work->next.codes[i] = filter->fields[i].codes + first / TFLNEST_GROUP * 2 * filter->fields[i].bits;
     }
 }
 
@@ -357,7 +505,6 @@ static void run_pieces(dense *work, const int8_t *input, int8_t *output, void *s
     memset(sums, 0, outputs * sizeof(int32_t));
     for (uint32_t first = 0; first < inputs; first += PIECE) {
         const uint32_t count = inputs - first < PIECE ? inputs - first : PIECE;
-        work->multiply = NULL;
         work->addend = load_operands(work->params, input + first, count, scratch);
         add_piece(work, first, count, sums);
     }
@@ -377,7 +524,6 @@ void tflnest_fully_connected_dsp_run(const tflnest_fully_connected_params *param
     work.operands = scratch;
     work.next.operands = scratch;
     work.next.operands_end = work.operands + params->inputs;
-    work.multiply = NULL;
     if (params->inputs > (int32_t)PIECE) {
         run_pieces(&work, input, output, scratch);
         return;

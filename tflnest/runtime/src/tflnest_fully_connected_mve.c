@@ -22,7 +22,7 @@
 #define GROUPS (BLOCK / TFLNEST_GROUP)
 
 /* Rows that are multiplied before they are requantized; a multiple of 4. */
-#define ROWS 16u
+#define ROWS 8u
 
 /* What multiplies rows; it knows where the members lie. The pointers are moved on. */
 typedef struct {
@@ -194,7 +194,7 @@ static int32_t load_operands(const int8_t *input, uint32_t count, uint8_t *opera
 }
 
 /* Choose how rows are multiplied, and what is added to all of them. */
-static void prepare(dense *work, void *scratch)
+__attribute__((noinline)) static void prepare(dense *work, void *scratch)
 {
     static multiply_function *const packed[2][5] = {
         {NULL, multiply_4, multiply_4_2, multiply_4_2_2, multiply_4_4},
@@ -203,7 +203,7 @@ static void prepare(dense *work, void *scratch)
     const tflnest_filter *filter = work->filter;
     const uint32_t inputs = (uint32_t)work->params->inputs;
     int32_t offset = 128;
-    if (inputs % BLOCK != 0) {
+    if (inputs % BLOCK != 0 || work->params->tile_channels == 0) {
         return;
     }
     if (filter->values != NULL) {
@@ -281,7 +281,7 @@ static void multiply_rows(dense *work, uint32_t first, uint32_t count, row_sums 
 }
 
 /* Outputs of some rows. */
-static void requantize(const dense *work, uint32_t first, uint32_t count, const row_sums *sums, int8_t *output)
+__attribute__((noinline)) static void requantize(const dense *work, uint32_t first, uint32_t count, const row_sums *sums, int8_t *output)
 {
     const tflnest_filter *filter = work->filter;
     const tflnest_requantization *requantization = &work->params->requantization;

@@ -69,13 +69,13 @@ void tflnest_fully_connected_narrow_run(const tflnest_fully_connected_params *pa
                                         const int8_t *input, int8_t *output, void *scratch)
 {
     const uint32_t inputs = (uint32_t)params->inputs;
-    tflnest_channel parameters[TFLNEST_CHANNEL_GROUP];
+    tflnest_channel parameters;
     tflnest_tile tile = {
-        .parameters = parameters, .products = inputs, .requantization = &params->requantization};
+        .parameters = &parameters, .products = inputs, .requantization = &params->requantization};
     for (uint32_t i = 0; i < (uint32_t)params->outputs; i++) {
         const int32_t acc = row(filter, i * inputs, input, inputs, params->requantization.input_zero_point, scratch);
-        tflnest_tile_set_channels(&tile, filter, i, 1);
-        output[i] = tflnest_tile_finish(&tile, 0, tflnest_add_wrapping(parameters[0].bias, acc));
+        tflnest_tile_set_channel(&tile, 0, filter, i);
+        output[i] = tflnest_tile_finish(&tile, 0, tflnest_add_wrapping(parameters.bias, acc));
     }
 }
 

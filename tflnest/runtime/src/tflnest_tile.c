@@ -78,17 +78,22 @@ static void quicken(tflnest_channel *channel, const tflnest_requantization *requ
 
 #endif
 
+void tflnest_tile_set_channel(tflnest_tile *tile, uint32_t index, const tflnest_filter *filter, uint32_t number)
+{
+    tflnest_channel *channel = &tile->parameters[index];
+    const uint32_t scale = filter->per_channel ? number : 0;
+    channel->bias = filter->bias == NULL ? 0 : filter->bias[number];
+    channel->multiplier = filter->multipliers[scale];
+    channel->rounding = filter->shifts[scale];
+    channel->shift = 0;
+    quicken(channel, tile->requantization, tile->products);
+}
+
 void tflnest_tile_set_channels(tflnest_tile *tile, const tflnest_filter *filter, uint32_t first, uint32_t channels)
 {
     tile->channels = channels;
     for (uint32_t i = 0; i < channels; i++) {
-        tflnest_channel *channel = &tile->parameters[i];
-        const uint32_t scale = filter->per_channel ? first + i : 0;
-        channel->bias = filter->bias == NULL ? 0 : filter->bias[first + i];
-        channel->multiplier = filter->multipliers[scale];
-        channel->rounding = filter->shifts[scale];
-        channel->shift = 0;
-        quicken(channel, tile->requantization, tile->products);
+        tflnest_tile_set_channel(tile, i, filter, first + i);
     }
     for (uint32_t i = channels; i % TFLNEST_CHANNEL_GROUP != 0; i++) {
         static const tflnest_channel nothing = {0, 0, 0, 1};

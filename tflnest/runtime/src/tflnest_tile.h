@@ -46,6 +46,9 @@ uint32_t tflnest_tile_bytes(uint32_t channels, uint32_t products);
 tflnest_tile tflnest_tile_place(void *scratch, uint32_t channels, uint32_t products,
                                 const tflnest_requantization *requantization);
 
+/* Fill the parameters at an index with those of one channel of the filter. */
+void tflnest_tile_set_channel(tflnest_tile *tile, uint32_t index, const tflnest_filter *filter, uint32_t number);
+
 /* Fill the parameters of channels first to first + channels - 1 of the filter, without any weights. */
 void tflnest_tile_set_channels(tflnest_tile *tile, const tflnest_filter *filter, uint32_t first, uint32_t channels);
 

@@ -201,7 +201,7 @@ static int32_t decode_row(const tflnest_filter *filter, tflnest_field_list list,
 }
 
 /* Put the parameters of a group of channels into vectors, where they stand. */
-static void transpose_parameters(tflnest_channel *channels)
+__attribute__((noinline)) static void transpose_parameters(tflnest_channel *channels)
 {
     tflnest_mve_channels vectors;
     for (uint32_t i = 0; i < 4; i++) {

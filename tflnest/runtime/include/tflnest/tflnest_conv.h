@@ -14,27 +14,21 @@ typedef struct {
     tflnest_shape input;
     tflnest_shape output;
     tflnest_extent filter;
-    tflnest_extent stride;   /* 1 or more */
-    tflnest_extent dilation; /* 1 or more */
-    tflnest_extent padding;  /* rows above and columns left of the input, 0 or more */
-    int32_t groups;          /* divides input and output channels; 1 for an ordinary convolution */
-    int32_t tile_channels;   /* output channels that are decoded at a time, 1 or more; 4, 8 and 16 are fast */
+    tflnest_extent stride;
+    tflnest_extent dilation;
+    tflnest_extent padding;
+    int32_t groups; /* divides input and output channels; 1 for an ordinary convolution */
+    int32_t tile_channels;
     tflnest_requantization requantization;
 } tflnest_conv_params;
 
-/* Check parameters and filter once, before `tflnest_conv_s8` is called with them.
- *
- * Returns TFLNEST_ERROR_ARGUMENT for anything that the kernel does not compute. */
+/* Check parameters and filter once, before `tflnest_conv_s8` is called with them. */
 tflnest_status tflnest_conv_check(const tflnest_conv_params *params, const tflnest_filter *filter);
 
-/* Bytes of scratch that `tflnest_conv_s8` needs, for this core's variant of the kernel. */
+/* Bytes of scratch, for this core's variant of the kernel. */
 uint32_t tflnest_conv_get_buffer_size(const tflnest_conv_params *params);
 
-/* Convolve.
- *
- * input   int8, shape params->input.
- * output  int8, shape params->output; must not overlap the input.
- * scratch `tflnest_conv_get_buffer_size` bytes, aligned to 8. */
+/* Convolve `input` to `output`, which must not overlap. */
 void tflnest_conv_s8(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
                      int8_t *output, void *scratch);
 

@@ -13,7 +13,7 @@ typedef struct {
     int32_t batches; /* rows of input and output */
     int32_t inputs;
     int32_t outputs;
-    int32_t tile_channels; /* rows of weights that are decoded at a time where they are not decoded on the fly */
+    int32_t tile_channels; /* where rows are not decoded on the fly */
     tflnest_requantization requantization;
 } tflnest_fully_connected_params;
 

@@ -6,6 +6,10 @@
  *    time; generated firmware was checked by its generator.
  *  - A kernel keeps nothing between calls. Its scratch is the caller's, aligned to 8 bytes, and as large as
  *    the kernel's `_get_buffer_size` says.
+ *  - `tile_channels` of a kernel with weights is the number of output channels, or rows, that are decoded at a time:
+ *    4, 8, 16 and more are fast, 1 and 2 slow and small. With 0 the kernel takes no scratch and decodes weights to the
+ *    stack, a few at a time, again and again: that is slowest.
+ *  - `_check` returns TFLNEST_ERROR_ARGUMENT for everything that the kernel does not compute.
  *  - Arithmetic is that of TensorFlow Lite for Microcontrollers with double rounding.
  */
 #ifndef TFLNEST_TYPES_H
@@ -40,7 +44,10 @@ typedef struct {
     int32_t channels;
 } tflnest_shape;
 
-/* A pair of a vertical and a horizontal extent. */
+/* A pair of a vertical and a horizontal extent.
+ *
+ * Of a window that moves over an image, filter, stride and dilation are 1 or more; padding is what lies above and left
+ * of the image, 0 or more. */
 typedef struct {
     int32_t height;
     int32_t width;
