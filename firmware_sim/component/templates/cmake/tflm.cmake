@@ -6,9 +6,8 @@
 cmake_minimum_required(VERSION 3.16)
 project($name VERSION $version LANGUAGES C CXX)
 
-set(TFLM_TARGET "" CACHE STRING "CMake target of TensorFlow Lite Micro, with its include folders")
 if(NOT TFLM_TARGET)
-  message(FATAL_ERROR "$name needs TensorFlow Lite Micro: set TFLM_TARGET to its CMake target")
+  message(FATAL_ERROR "$name needs TensorFlow Lite Micro: set TFLM_TARGET to its CMake target, with include folders")
 endif()
 
 add_library($name STATIC
