@@ -216,12 +216,16 @@ def _other_options(plan: FirmwarePlan) -> Iterator[tuple[Options, str]]:
     options = plan.options
     if options.optimization is Optimization.SPEED:
         yield replace(options, optimization=Optimization.SIZE), "--optimize size"
+    empty = " --empty" if options.empty else ""
     for pages in (Placement.FLASH, Placement.HOST):
-        if pages is not options.pages:
-            yield replace(options, pages=pages), f"--pages {pages}"
+        if pages is not options.pages or options.sectors:
+            yield replace(options, pages=pages, sectors=False), f"--pages {pages}{empty}"
     for level in reversed(plan.levels[:-1]):
+        if options.sectors:
+            yield replace(options, level=level), f"--level {level} --pages sectors{empty}"
         for pages in dict.fromkeys((options.pages, Placement.FLASH, Placement.HOST)):
-            yield replace(options, level=level, pages=pages), f"--level {level} --pages {pages}"
+            text = f"--level {level} --pages {pages}{empty}"
+            yield replace(options, level=level, pages=pages, sectors=False), text
 
 
 # -------------------------------------------------------------------------------------------------------- README

@@ -29,7 +29,7 @@ _PORT_COUNTERS_BYTES = 4 * _WORD
 _UART_BYTES = {"nrf51": _WORD}
 
 #: Structures of the runtime, in the notation of `Target`.
-PAGER = "Pi5b"
+PAGER = "Pi6b"
 PROTOCOL = "2P(4i)(14i)7i3h6b"
 TRANSFER = "4i"
 

@@ -79,6 +79,10 @@ def test_sectors_count_in_the_flash(model: Model, images: list[bytes]) -> None:
             model, Board.load("microbit").with_limits(flash_bytes=20_480), Options(sectors=True)
         )
     assert caught.value.memory == "flash"
+    large = Board.load("netduinoplus2").with_limits(flash_bytes=3 * 131_072)
+    with pytest.raises(DoesNotFitError) as caught:
+        generate_firmware(model, large, Options(sectors=True, empty=True))
+    assert caught.value.hint == "this would fit: --pages host --empty"
 
 
 def test_a_base_page_that_comes_is_in_no_file(model: Model) -> None:
