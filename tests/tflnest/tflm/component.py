@@ -59,8 +59,9 @@ class Toolset:
         output: Path,
         c_flags: Sequence[str] = C_FLAGS,
         cxx_flags: Sequence[str] = CXX_FLAGS,
+        system: Sequence[Path] = (),
     ) -> list[Path]:
-        """Compile every file into a folder; returns the object files."""
+        """Compile every file into a folder; returns the object files. Nothing is said of headers in `system`."""
         output.mkdir(parents=True, exist_ok=True)
 
         def one(number: int, path: Path) -> Path:

@@ -28,6 +28,7 @@ CXX = ("-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", 
 DOWNLOADS = "tensorflow/lite/micro/tools/make/downloads"
 _FOLDERS = ("micro", "micro/arena_allocator", "micro/memory_planner", "micro/tflite_bridge")
 _OUTSIDE = ("core/c", "core/api", "kernels", "kernels/internal")
+_COMPILER = ("tensorflow/compiler/mlir/lite/core/api", "tensorflow/compiler/mlir/lite/schema")
 _OTHERS = (
     "_test",
     "test_",
@@ -51,8 +52,7 @@ def root() -> Path:
 
 
 def _is_wanted(path: Path) -> bool:
-    name = path.stem
-    return not any(part in name for part in _OTHERS) or name == "recording_micro_allocator"
+    return not any(part in path.stem for part in _OTHERS)
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class Tree:
         base = self.path / "tensorflow/lite"
         found = [path for name in _FOLDERS for path in (base / name).glob("*.cc") if _is_wanted(path)]
         found += [path for name in _OUTSIDE for path in (base / name).glob("*.cc") if _is_wanted(path)]
+        found += [path for name in _COMPILER for path in (self.path / name).glob("*.cc") if _is_wanted(path)]
         if not self.own_log:
             found.append(base / "micro/debug_log.cc")
         found += self._kernels()
@@ -116,7 +117,7 @@ class Tree:
         """Compile TFLM into a library."""
         flags = (*self.tools.flags, *self.flags)
         tools = Toolset(self.tools.c, self.tools.cxx, flags)
-        objects = tools.compile(self.files(), self.include, folder / "tflm", ("-std=c99", "-w"), CXX)
+        objects = tools.compile(self.files(), (), folder / "tflm", ("-std=c99", "-w"), CXX, self.include)
         archive = folder / "libtflm.a"
         run([self.tools.cxx.replace("g++", "ar"), "rcs", archive, *objects])
         return archive
@@ -126,11 +127,11 @@ class Tree:
         component = lay_out(folder / "component")
         flags = (*self.tools.flags, *self.flags)
         own = Toolset(self.tools.c, self.tools.cxx, flags).compile(
-            sources(component), (component, *self.include), folder / "own"
+            sources(component), (component,), folder / "own", system=self.include
         )
         tools = Toolset(self.tools.c, self.tools.cxx, (*flags, *extra))
-        include = (component, *self.include)
-        return [*own, *tools.compile([HERE / "program/runner.cc"], include, folder / "main", (), CXX)]
+        program = HERE / "program/runner.cc"
+        return [*own, *tools.compile([program], (component,), folder / "main", (), CXX, self.include)]
 
 
 def _is_integer(path: Path) -> bool:
@@ -150,6 +151,7 @@ def models(folder: Path, stock: bytes, nested: bytes, sample: bytes) -> Path:
         lines += [f".global {name}_start, {name}_end", ".balign 16", f"{name}_start:"]
         lines += [f'.incbin "{folder / name}"', f"{name}_end:", ".byte 0"]
     path = folder / "models.S"
-    text = [".section .rodata.models", *lines, '.section .note.GNU-stack,"",%progbits', ""]
+    note = ["#ifdef __linux__", '.section .note.GNU-stack,"",%progbits', "#endif"]
+    text = [".section .rodata.models", *lines, *note, ""]
     path.write_text("\n".join(text))
     return path

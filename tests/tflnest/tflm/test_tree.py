@@ -1,0 +1,133 @@
+"""The component in TFLM built from source: on this machine, and on an emulated Cortex-M4 with either kind of kernels.
+
+Needs the environment variable TFLM_ROOT; see tests/tflnest/tflm/tree.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from firmware_sim.board import Board
+from firmware_sim.counting import Counter
+from firmware_sim.emulator import run as run_firmware
+from firmware_sim.qemu import find_qemu
+from firmware_sim.toolchain import Toolchain, core_flags
+from tests.exactness import random_inputs
+from tests.models import everything, nested
+from tests.shared import SHARED
+from tests.tflnest.tflm import tree
+from tests.tflnest.tflm.component import Toolset, run
+from tests.tflnest.tflm.tree import Tree
+from tflnest.errors import TflnestError
+from tflnest.interpreter import Interpreter
+from tflnest.model import Model
+
+pytestmark = pytest.mark.slow
+
+LEVELS = (8, 4, 6, 8)
+MODELS = ("kws_ref_model", "micro_speech_quantized", "pretrainedResnet_quant", "ad01_int8")
+BOARD = "mps2-an386"
+PREFIX = "arm-none-eabi-"
+SETTINGS = ("-DLEVELS=" + ",".join(map(str, LEVELS)), "-DARENA_BYTES=98304")
+ARM = (
+    "-O2",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-unwind-tables",
+    "-fno-asynchronous-unwind-tables",
+)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What the program says.
+
+    Attributes:
+        numbers: By name.
+        outputs: Of the stock model, then of the nested one at every level.
+    """
+
+    numbers: dict[str, int]
+    outputs: list[bytes]
+
+    @classmethod
+    def parse(cls, text: str) -> Printed:
+        rows = [line.split() for line in text.splitlines() if line and not line.startswith("tflnest:")]
+        outputs = [bytes.fromhex(row[1]) for row in rows if row[0] == "output"]
+        return cls({row[0]: int(row[1]) for row in rows if row[0] != "output"}, outputs)
+
+
+def inputs(name: str, folder: Path) -> tuple[Path, bytes, np.ndarray]:
+    path = SHARED / "models" / f"{name}.tflite"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not there")
+    stock = path.read_bytes()
+    content = nested(Model.from_bytes(stock), everything()).to_bytes()
+    sample = random_inputs(stock, 1, seed=5)[0][0]
+    return tree.models(folder, stock, content, sample.tobytes()), content, sample
+
+
+def check(printed: Printed, content: bytes, sample: np.ndarray) -> None:
+    for level, output in zip(LEVELS, printed.outputs[1:], strict=True):
+        assert output == np.asarray(Interpreter(model_content=content, level=level).run(sample)).tobytes(), (
+            level
+        )
+    assert printed.outputs[0] == printed.outputs[1]  # the full-bit level is the int8 model
+    assert (printed.numbers["refused"], printed.numbers["left"]) == (2, 0)
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Objects and TFLM for this machine."""
+    folder = tmp_path_factory.mktemp("host")
+    built = Tree(tree.root(), Toolset(flags=("-O1", "-DTFLNEST_VARIANT=0")))
+    built.tools.require()
+    return [*built.program(folder, SETTINGS), built.library(folder)]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_on_this_machine(name: str, host: list[Path], tmp_path: Path) -> None:
+    source, content, sample = inputs(name, tmp_path)
+    run(["g++", "-o", tmp_path / "program", *host[:-1], source, host[-1]])
+    check(Printed.parse(run([tmp_path / "program"]).stdout), content, sample)
+
+
+@pytest.fixture(scope="module", params=["reference", "cmsis_nn"])
+def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Path]]:
+    """Kernels, and objects and TFLM for the Cortex-M4."""
+    path = tree.root()
+    try:
+        Toolchain.find()
+        find_qemu()
+    except TflnestError as error:
+        pytest.skip(error.message)
+    flags = (*ARM, *core_flags(Board.load(BOARD).core), "-DTF_LITE_STRIP_ERROR_STRINGS")
+    built = Tree(
+        path, Toolset(f"{PREFIX}gcc", f"{PREFIX}g++", flags), request.param == "cmsis_nn", own_log=True
+    )
+    folder = tmp_path_factory.mktemp(request.param)
+    port = Path(tree.__file__).parents[3] / "firmware_sim/ports"
+    return request.param, [*built.program(folder, (*SETTINGS, "-DBOARD", f"-I{port}")), built.library(folder)]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_on_an_emulated_board(name: str, board: tuple[str, list[Path]], tmp_path: Path) -> None:
+    kernels, objects = board
+    source, content, sample = inputs(name, tmp_path)
+    profile = Board.load(BOARD)
+    libraries = ["-lstdc++", "-lm"]
+    image = Toolchain.find().link(
+        profile, [*objects[:-1], source, objects[-1], *libraries], tmp_path / "f.elf", flags=()
+    )
+    finished = run_firmware(profile, image, counter=Counter(), timeout_s=120)
+    assert finished.status == 0, finished.output[-500:]
+    printed = Printed.parse(finished.output.decode())
+    check(printed, content, sample)
+    stock, own = printed.numbers["stock"], printed.numbers["nested"]
+    if kernels == "cmsis_nn":
+        assert own <= stock, f"{own} bytes of arena, {stock} with the int8 model"
+    assert len(finished.regions) == 1 + len(LEVELS)
