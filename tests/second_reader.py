@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 INT32, UINT8, INT8 = 2, 3, 9
 TYPE_BYTES = {INT32: 4, UINT8: 1, INT8: 1}
-CUSTOM = 32
+CUSTOM, SHAPE = 32, 77
 
 #: Options of the stock operators: default, smallest and largest value (6.3).
 POSITIVE = (1, 1, 2**31 - 1)
@@ -510,6 +510,14 @@ def read_controller(entry: bytes, model: Table, names: list[str], data: list[byt
     inner = [read_tensor(table, data) for table in graphs[subgraph].tables(0)]
     inputs, outputs = graphs[subgraph].numbers(1, "<i4"), graphs[subgraph].numbers(2, "<i4")
     require(len(inputs) == 1 and len(outputs) == 1, "controller inputs and outputs")
+    shapes = [max(code.scalar(0, "b"), code.scalar(3, "i")) == SHAPE for code in model.tables(1)]
+    varying: set[int] = set() if inner[inputs[0]].data else {inputs[0]}
+    written: set[int] = set()
+    for item in graphs[subgraph].tables(3):
+        if not shapes[item.scalar(0, "I")] and varying.intersection(item.numbers(1, "<i4")):
+            written.update(item.numbers(2, "<i4"))
+            varying |= written
+    require(outputs[0] in written, "the logits do not depend on the stem")
     source, target = inner[inputs[0]], tensors[stem]
     require((source.type, source.shape) == (target.type, target.shape), "controller input")
     require((source.scales, source.zero_point) == (target.scales, target.zero_point), "controller input")

@@ -186,6 +186,17 @@ def _check_operators(operators: Sequence[int], main: Subgraph, ready: int) -> No
             raise _wrong(f"the input of operator {operator.label}, which it controls, is no int8 activation")
 
 
+def _depends(subgraph: Subgraph) -> bool:
+    """Whether an operator writes the output, and the values of the input can change it: a shape can't."""
+    varying = {index for index in subgraph.inputs if not subgraph.tensors[index].is_constant}
+    written: set[int] = set()
+    for operator in subgraph.operators:
+        if operator.name != "SHAPE" and varying.intersection(operator.inputs):
+            varying.update(operator.outputs)
+            written.update(operator.outputs)
+    return subgraph.outputs[0] in written
+
+
 def _check_subgraph(subgraph: Subgraph, stem: Tensor, logits: int) -> None:
     if any(is_nested(operator) for operator in subgraph.operators):
         raise _wrong("its subgraph has nested operators")
@@ -195,6 +206,8 @@ def _check_subgraph(subgraph: Subgraph, stem: Tensor, logits: int) -> None:
         raise _wrong(
             f"its subgraph has {len(subgraph.inputs)} inputs and {len(subgraph.outputs)} outputs, one each expected"
         )
+    if not _depends(subgraph):
+        raise _wrong("what its subgraph gives does not depend on the stem")
     (source,), (output,) = subgraph.input_tensors(), subgraph.output_tensors()
     given = [(item.type, item.shape, item.scale, item.zero_point) for item in (source, stem)]
     if given[0] != given[1] or stem.type != "INT8":

@@ -6,7 +6,7 @@ all others are. Once the logits are known, each controlled operator runs the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,8 @@ from tflnest.controller_entry import Controller
 from tflnest.execution import PrepareOperator, Program, Step, Values
 from tflnest.graph import Graph, Operator, Subgraph
 from tflnest.kernels.registry import Kernel
+from tflnest.nested import NestedOperator
+from tflnest.nesting import MASTER_BITS
 from tflnest.widths import Chosen
 
 
@@ -165,3 +167,39 @@ class DynamicProgram(Program):
                 output[rows] = result
         for index, output in zip(step.outputs, outputs, strict=True):
             values[index] = output
+
+
+def choose(
+    controller: Controller,
+    logits: NDArray[np.int8],
+    nested: Mapping[int, NestedOperator],
+    present: Mapping[int, int],
+    resident: Sequence[int],
+    levels: Sequence[int],
+) -> Chosen:
+    """What a controller chose, limited to what may run.
+
+    Args:
+        controller: The controller.
+        logits: Its output, samples first.
+        nested: The nested operators of the model, by index.
+        present: The own level that each of them is set to: none runs at a higher one.
+        resident: The levels of the model whose pages are resident.
+        levels: All levels of the model.
+    """
+    wanted = np.full((len(controller.operators), len(controller.choices)), MASTER_BITS, np.int8)
+    allowed = wanted.copy()
+    for row, index in enumerate(controller.operators):
+        item = nested.get(index)
+        if item is None:
+            continue
+        highest = min(item.nesting.index(present[index]), item.model_levels[len(resident) - 1])
+        for column, choice in enumerate(controller.choices):
+            position = item.model_levels[levels.index(choice.level)]
+            wanted[row, column] = item.nesting.levels[position]
+            allowed[row, column] = item.nesting.levels[min(position, highest)]
+    positions = controller.chosen(logits)
+    rows = np.arange(len(controller.operators))
+    bits = np.array([choice.activation_bits for choice in controller.choices], np.int8)
+    limited = allowed[rows, positions] < wanted[rows, positions]
+    return Chosen(allowed[rows, positions], bits[positions], limited)

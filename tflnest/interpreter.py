@@ -9,7 +9,6 @@ import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tflnest.controller_entry import Controller
-from tflnest.dynamic import Assembly, DynamicProgram, assemble
+from tflnest.dynamic import Assembly, DynamicProgram, assemble, choose
 from tflnest.errors import UsageError
 from tflnest.execution import PrepareOperator, Program, Values
 from tflnest.fixedpoint import Rounding
@@ -30,10 +29,10 @@ from tflnest.native.kernels import NativeKernel
 from tflnest.native.program import NativeProgram
 from tflnest.native.standalone import standalone_kernel
 from tflnest.nested import NestedOperator, is_nested, parse
-from tflnest.pages import FilePages, PagedConstants, PageNotResidentError, PageSource
+from tflnest.pages import FilePages, PagedConstants, PageSource, resident_pages
 from tflnest.policy import Dynamic, Margin, Policy, margin_steps, margins, parse_policy
 from tflnest.quantization import quantize_for
-from tflnest.widths import Chosen, Widths, weighted_operators
+from tflnest.widths import Chosen, Record, Widths
 
 #: The engines there are.
 ENGINES = ("reference", "native")
@@ -109,7 +108,7 @@ class Interpreter:
         self._controller = self._policy_controller()
         self._assembly = self._assemble()
         self._first = self._margin_interpreter()
-        self._last: Widths | _Run | None = None
+        self._last: Widths | Record | None = None
 
     # ---------------------------------------------------------------------------------------- levels
 
@@ -296,7 +295,10 @@ class Interpreter:
         if not isinstance(self.policy, Margin):
             return None
         if self.policy.threshold is None:
-            raise UsageError("the margin has no threshold", "calibrate it: tflnest.margin.calibrate_margin, or tflnest eval --policy margin:auto")
+            raise UsageError(
+                "the margin has no threshold",
+                "calibrate it: tflnest.margin.calibrate_margin, or tflnest eval --policy margin:auto",
+            )
         low = self.levels[0] if self.policy.level is None else self.policy.level
         if len(self.levels) < 2 or low == self.levels[-1]:
             raise UsageError(f"the policy {self.policy} needs a level below the full-bit one")
@@ -321,7 +323,7 @@ class Interpreter:
         """
         if self._last is None:
             raise UsageError("nothing has run yet", "call run() or invoke() first")
-        if isinstance(self._last, _Run):
+        if isinstance(self._last, Record):
             self._last = self._last.widths()
         return self._last
 
@@ -331,46 +333,15 @@ class Interpreter:
         subgraph = self._assembly.subgraph
         bits = {operator.index: self._static_bits(operator.index) for operator in subgraph.operators}
         rows = [part for part in chosen if part is not None]
-        self._last = _Run(subgraph, bits, controlled, rows, samples)
+        self._last = Record(subgraph, bits, controlled, rows, samples)
 
     def _choose(self, logits: NDArray[np.int8]) -> Chosen:
         """What the controller wants, as far as levels are allowed and pages resident."""
-        controller = self._controller
-        assert controller is not None
-        wanted, allowed = self._choice_levels(controller)
-        positions = controller.chosen(logits)
-        rows = np.arange(len(controller.operators))
-        bits = np.array([choice.activation_bits for choice in controller.choices], np.int8)
-        return Chosen(
-            allowed[rows, positions], bits[positions], allowed[rows, positions] < wanted[rows, positions]
+        assert self._controller is not None and self._pages is not None
+        resident = resident_pages(self._pages, len(self.levels))
+        return choose(
+            self._controller, logits, self._nested, self._levels, self.levels[:resident], self.levels
         )
-
-    def _choice_levels(self, controller: Controller) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-        """Own level of every operator at every choice: as it is wanted, and as it can run."""
-        resident = self._resident_pages() - 1
-        wanted = np.full((len(controller.operators), len(controller.choices)), FULL_BITS, np.int8)
-        allowed = wanted.copy()
-        for row, index in enumerate(controller.operators):
-            nested = self._nested.get(index)
-            if nested is None:
-                continue
-            highest = min(nested.nesting.index(self._levels[index]), nested.model_levels[resident])
-            for column, choice in enumerate(controller.choices):
-                position = nested.model_levels[self.levels.index(choice.level)]
-                wanted[row, column] = nested.nesting.levels[position]
-                allowed[row, column] = nested.nesting.levels[min(position, highest)]
-        return wanted, allowed
-
-    def _resident_pages(self) -> int:
-        """How many pages are resident, from the base page on."""
-        assert self._pages is not None
-        self._pages.read(0)
-        for page in range(1, len(self.levels)):
-            try:
-                self._pages.read(page)
-            except PageNotResidentError:
-                return page
-        return len(self.levels)
 
     def _prepare_alone(self, operator: Operator, level: int, bits: int) -> Kernel:
         """A kernel that computes any number of samples by itself; prepared once."""
@@ -653,38 +624,6 @@ class Interpreter:
                 f"signature {signature_key!r} is of subgraph {signature.subgraph}; only 0 is run"
             )
         return SignatureRunner(self, signature)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What the last invoke or run was made of.
-
-    Attributes:
-        subgraph: What ran.
-        bits: Static bits of weights and activation of every operator, by index.
-        controlled: The operators that a controller chose for.
-        chosen: What it chose, batch by batch.
-        samples: How many samples ran.
-    """
-
-    subgraph: Subgraph
-    bits: Mapping[int, tuple[int, int]]
-    controlled: Sequence[int]
-    chosen: Sequence[Chosen]
-    samples: int
-
-    def widths(self) -> Widths:
-        """The widths of every sample."""
-        operators = weighted_operators(self.subgraph)
-        widths = Widths.constant(operators, self.samples, [self.bits[item.index] for item in operators])
-        columns = [place for place, item in enumerate(operators) if item.index in self.controlled]
-        if self.chosen and columns:
-            widths.weight_bits[:, columns] = np.concatenate([part.levels for part in self.chosen])
-            widths.activation_bits[:, columns] = np.concatenate(
-                [part.activation_bits for part in self.chosen]
-            )
-            widths.limited[:, columns] = np.concatenate([part.limited for part in self.chosen])
-        return widths
 
 
 class SignatureRunner:

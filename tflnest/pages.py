@@ -97,3 +97,22 @@ class PagedConstants:
         page, start, size = self._places[tensor.buffer]
         raw = np.frombuffer(self._pages.read(page), np.uint8, size, start)
         return raw.view(tensor.dtype).reshape(tensor.shape)
+
+
+def resident_pages(source: PageSource, count: int) -> int:
+    """How many pages are resident one after another, from the base page on.
+
+    Args:
+        source: Where the pages are.
+        count: How many there are.
+
+    Raises:
+        PageNotResidentError: The base page is not resident.
+    """
+    source.read(0)
+    for page in range(1, count):
+        try:
+            source.read(page)
+        except PageNotResidentError:
+            return page
+    return count

@@ -7,7 +7,7 @@ which it reads its activation. Its cost is counted in bit operations: multiply-a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -196,3 +196,35 @@ def _filter_size(subgraph: Subgraph, operator: Operator) -> int:
 def _label(subgraph: Subgraph, operator: Operator) -> str:
     name = subgraph.tensors[operator.inputs[_FILTERS[operator.name]]].name
     return name or operator.label
+
+
+@dataclass(frozen=True)
+class Record:
+    """What an engine ran, before it is told operator by operator.
+
+    Attributes:
+        subgraph: What ran.
+        bits: Static bits of weights and activation of every operator, by index.
+        controlled: The operators that a controller chose for.
+        chosen: What it chose, batch by batch.
+        samples: How many samples ran.
+    """
+
+    subgraph: Subgraph
+    bits: Mapping[int, tuple[int, int]]
+    controlled: Sequence[int]
+    chosen: Sequence[Chosen]
+    samples: int
+
+    def widths(self) -> Widths:
+        """The widths of every sample."""
+        operators = weighted_operators(self.subgraph)
+        widths = Widths.constant(operators, self.samples, [self.bits[item.index] for item in operators])
+        columns = [place for place, item in enumerate(operators) if item.index in self.controlled]
+        if self.chosen and columns:
+            widths.weight_bits[:, columns] = np.concatenate([part.levels for part in self.chosen])
+            widths.activation_bits[:, columns] = np.concatenate(
+                [part.activation_bits for part in self.chosen]
+            )
+            widths.limited[:, columns] = np.concatenate([part.limited for part in self.chosen])
+        return widths

@@ -27,6 +27,7 @@ import numpy as np
 from converters.planning import plan_nesting, round_filters
 from converters.recipe import load_recipe
 from firmware_sim.inspection import inspect
+from tests.controllers import controlled, narrow_levels
 from tests.models import everything, nested, network, operators_of, small_network
 from tflnest import container, flatbuffer
 from tflnest.errors import TflnestError
@@ -63,6 +64,8 @@ def exercise(content: bytes) -> Model | None:
         lambda: _run(model),
         lambda: inspect(model, "stm32vldiscovery"),
     ]
+    if model.controller is not None:
+        steps.append(lambda: _run(model, "dynamic"))
     if model.directory is None:
         steps.append(lambda: nested(model))
     else:
@@ -87,9 +90,9 @@ def _rewrite(model: Model) -> None:
     Model.from_bytes(copy.to_bytes())
 
 
-def _run(model: Model) -> None:
+def _run(model: Model, policy: str = "static") -> None:
     tensors = model.graph.main.tensors
-    interpreter = Interpreter(model=model)
+    interpreter = Interpreter(model=model, policy=policy)
     interpreter.allocate_tensors()
     if sum(tensor.bytes for tensor in tensors) > MAX_RUN_BYTES:
         return
@@ -106,6 +109,7 @@ def seeds() -> list[bytes]:
     models = [small_network(), network()]
     models += [nested(models[0]), nested(models[1], everything((3, 5, 8)))]
     models.append(nested(models[1], everything((6, 8), "compensated")))
+    models.append(narrow_levels(controlled(), (2, 4, 8)))
     return [model.to_bytes() for model in models]
 
 

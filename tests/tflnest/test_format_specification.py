@@ -833,6 +833,18 @@ def _last_tensor(**changes: Any) -> Callable[[Model], None]:
     return edit
 
 
+def _controller_gives_its_input(model: Model) -> None:
+    subgraph = model.tree.subgraphs[-1]
+    subgraph.outputs = subgraph.inputs
+
+
+def _controller_reads_a_constant(model: Model) -> None:
+    """The last operator does not read what the others computed."""
+    subgraph = model.tree.subgraphs[-1]
+    last = subgraph.operators[-1]
+    last.inputs = [int(last.inputs[1]), *[int(index) for index in last.inputs[1:]]]
+
+
 def _controller_zero_point(model: Model) -> None:
     subgraph = model.tree.subgraphs[-1]
     subgraph.tensors[int(subgraph.inputs[0])].quantization.zeroPoint = [1]
@@ -867,6 +879,8 @@ def _controller_zero_point(model: Model) -> None:
         pytest.param(_last_tensor(shape=[1, 2]), id="number of logits"),
         pytest.param(_last_tensor(type=3), id="type of the logits"),
         pytest.param(_controller_zero_point, id="zero point of the stem"),
+        pytest.param(_controller_gives_its_input, id="the stem as logits"),
+        pytest.param(_controller_reads_a_constant, id="logits that do not depend on the stem"),
     ],
 )
 def test_both_readers_reject_a_wrong_controller(edit: Callable[[Model], None]) -> None:
