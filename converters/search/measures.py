@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +19,14 @@ from converters.conversion import convert
 from converters.recipe import Keep, Recipe, Rule
 from converters.search.trials import Widths
 from tflnest.dataset import Dataset
+from tflnest.errors import TflnestError
 from tflnest.evaluation import evaluate
 from tflnest.files import write_file
 from tflnest.model import Model
 from tflnest.nesting import MASTER_BITS
+
+if TYPE_CHECKING:
+    from converters.training.network import NestedNetwork
 
 #: Samples that give the first scales of the activations in a training.
 CALIBRATION_SAMPLES = 256
@@ -146,11 +152,26 @@ class TrainedAccuracy:
     seed: int = 0
 
     def __call__(self, widths: Widths) -> float:
-        """See `Measure`."""
-        return top1(self.build(widths), self.validation)
+        """See `Measure`; a training that diverges leaves nothing, which is 0."""
+        network = self._trained(widths)
+        return 0.0 if network is None else top1(network.to_nested(), self.validation)
 
     def build(self, widths: Widths) -> Model:
-        """The nested model of an assignment."""
+        """The nested model of an assignment.
+
+        Raises:
+            TflnestError: The training diverged.
+        """
+        network = self._trained(widths)
+        if network is None:
+            raise TflnestError(
+                f"the training of the widths {' '.join(map(str, widths))} diverged: the loss is no number",
+                "check the scale of the samples and the labels",
+            )
+        return network.to_nested()
+
+    def _trained(self, widths: Widths) -> NestedNetwork | None:
+        """The trained network of an assignment; None where its loss is no number."""
         from converters.training import nest_for_training
 
         with _written(self.source) as path:
@@ -166,8 +187,10 @@ class TrainedAccuracy:
         schedule = keras.optimizers.schedules.CosineDecay(self.rate, steps)
         network.compile(keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy")
         inputs = self.calibration.inputs_for(network.preparation.subgraph.input_tensors()[0])
-        network.fit(inputs, self.calibration.labels(), batch_size=self.batch, epochs=self.epochs, verbose=0)
-        return network.to_nested()
+        history = network.fit(
+            inputs, self.calibration.labels(), batch_size=self.batch, epochs=self.epochs, verbose=0
+        )
+        return network if math.isfinite(history.history["loss"][-1]) else None
 
     def key(self) -> str:
         """See `Measure`."""

@@ -128,6 +128,7 @@ class SearchResult:
         cheapest: The smallest attempt that is accurate enough; None where none is.
         layers: What was searched, in the order of the widths.
         trajectory: Every attempt, in order.
+        path: Those that the search went on from, in order; what was taken back may come up again.
         budgets: What was asked.
     """
 
@@ -138,6 +139,7 @@ class SearchResult:
     cheapest: Step | None
     layers: tuple[Layer, ...]
     trajectory: tuple[Step, ...]
+    path: tuple[Step, ...]
     budgets: Budgets
 
     @property
@@ -170,6 +172,7 @@ class SearchResult:
                 for layer, width in zip(self.layers, self.best.widths, strict=True)
             ],
             "trajectory": [step.to_dict() for step in self.trajectory],
+            "path": [list(step.widths) for step in self.path],
         }
 
 
@@ -261,11 +264,12 @@ class _Search:
         full = (MASTER_BITS,) * len(sizes)
         attempt = trials([full])[0]
         self._full_accuracy = attempt.accuracy
-        self._start = self._note("full-bit", attempt)
+        self._path = [self._note("full-bit", attempt)]
 
     def run(self, max_steps: int) -> SearchResult:
         """Both phases."""
         start = self._propose()
+        self._path.append(start)
         steps = any(method in self._methods for method in (Method.DIVERGENCE, Method.SENSITIVITY))
         if start.zone is Zone.ABANDON:
             ending = Ending.ABANDONED
@@ -282,6 +286,7 @@ class _Search:
             cheapest=min(accurate, key=lambda step: (step.costs.bytes, step.drop), default=None),
             layers=self._model.layers,
             trajectory=tuple(self._trajectory),
+            path=tuple(self._path),
             budgets=self._budgets,
         )
 
@@ -330,7 +335,7 @@ class _Search:
             filled = self._sensitivity.filled((choices[0],) * len(layers), self._small)
             proposals.setdefault(filled, Method.SENSITIVITY)
         if not proposals:
-            return self._start
+            return self._path[0]
         attempts = self._trials(list(proposals))
         return min((self._note(proposals[item.widths], item) for item in attempts), key=self._merit)
 
@@ -346,11 +351,13 @@ class _Search:
             proposals = self._proposals(current)
             if not proposals and current is not best:
                 current, proposals = best, self._proposals(best)
+                self._path.append(best)
             if not proposals:
                 return Ending.EXHAUSTED
             attempts = self._trials(list(proposals))
             steps = [self._note(proposals[item.widths], item) for item in attempts]
             current = min(steps, key=self._merit)
+            self._path.append(current)
             if self._merit(current) < self._merit(best):
                 best, failures = current, 0
             else:

@@ -24,7 +24,7 @@ _KIB = 1024
 
 
 def write_trajectory_plot(result: SearchResult, path: str | Path, force: bool = False) -> None:
-    """Write a picture (PNG): every attempt by its bytes and accuracy, the budgets, and the best one.
+    """Write a picture (PNG): every attempt by its bytes and accuracy, the search's path, the budgets, the best one.
 
     Args:
         result: The search.
@@ -45,7 +45,7 @@ def write_trajectory_plot(result: SearchResult, path: str | Path, force: bool = 
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.plot(*_places(result.trajectory), color=_PATH, linewidth=0.8, zorder=1)
+    axes.plot(*_places(result.path), color=_PATH, linewidth=0.8, zorder=1)
     for phase, (colour, marker) in _STYLES.items():
         steps = [step for step in result.trajectory if step.phase == phase]
         if steps:

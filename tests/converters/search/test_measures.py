@@ -12,6 +12,7 @@ import pytest
 from converters.recipe import parse_recipe
 from converters.search.measures import RoundedAccuracy, TrainedAccuracy, recipe_for, top1
 from tflnest.dataset import Dataset
+from tflnest.errors import TflnestError
 from tflnest.model import Model
 
 SOURCE = Path(__file__).resolve().parents[2] / "data" / "digits_float.tflite"
@@ -75,7 +76,7 @@ def test_a_journal_belongs_to_model_data_options_and_seed(data):
 
 @pytest.mark.keras
 @pytest.mark.slow
-def test_trained_attempts_repeat(data):
+def test_trained_attempts_repeat_and_diverging_ones_are_known(data, monkeypatch):
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     pytest.importorskip("keras", reason="the keras extra is not installed")
     measure = TrainedAccuracy(SOURCE.read_bytes(), NAMES, *data, epochs=1, batch=32, single=True, seed=3)
@@ -84,3 +85,8 @@ def test_trained_attempts_repeat(data):
     assert len(model.directory.levels) == 1
     assert top1(model, data[1]) > 80
     assert model.to_bytes() == measure.build(widths).to_bytes()
+    diverging = replace(measure, rate=1e30)
+    assert diverging(widths) == 0.0
+    monkeypatch.setattr(TrainedAccuracy, "_trained", lambda self, widths: None)
+    with pytest.raises(TflnestError, match="the widths 4 .* diverged"):
+        diverging.build(widths)

@@ -67,6 +67,8 @@ def test_the_budgets_are_met_where_they_can_be() -> None:
     assert result.best.drop <= 2.0 and result.best.costs.bytes <= 0.4 * FULL
     assert set(result.widths) == {layer.name for layer in model().layers}
     assert result.trajectory[0].phase == "full-bit"
+    assert result.path[0] == result.trajectory[0] and set(result.path) <= set(result.trajectory)
+    assert result.best in result.path
 
 
 @pytest.mark.parametrize("share", [0.3, 0.4, 0.55])
