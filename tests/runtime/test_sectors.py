@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from firmware_sim.memory import Flash
 from firmware_sim.sectors import PageRoom
-from tests.runtime.test_pager import ARGUMENT, IN_USE, OK, RUNTIME, Bytes, Device, PageRow, State
+from tests.runtime.test_pager import ARGUMENT, IN_USE, OK, RESIDENT, RUNTIME, Bytes, Device, PageRow, State
 
 FLASH = -9
 SECTOR = 32
@@ -260,6 +262,63 @@ def test_power_may_go_again_and_again(device: FlashDevice) -> None:
             break
         device.boot()
     assert device.call("resident") == 7
+
+
+steps = st.one_of(
+    st.tuples(st.just("begin"), st.integers(0, 2), st.sampled_from([0, 8, 24, 32, 64, 96])),
+    st.tuples(st.just("write"), st.integers(0, 2), st.integers(0, 6)),
+    st.tuples(st.just("complete"), st.integers(0, 2)),
+    st.tuples(st.just("evict"), st.integers(0, 2)),
+    st.tuples(st.just("set_level"), st.sampled_from([4, 6, 8])),
+    st.tuples(st.just("push")),
+    st.tuples(st.just("boot")),
+    st.tuples(st.just("power"), st.integers(1, 12)),
+    st.tuples(st.just("refuse"), st.booleans()),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(steps, max_size=40))
+def test_whatever_happens_only_whole_pages_are_resident(
+    library: ctypes.CDLL, script: list[tuple[Any, ...]]
+) -> None:
+    device = FlashDevice(library)
+    device.boot()
+    for step in script:
+        _perform(device, step)
+        if not device.powered:
+            device.boot()
+        resident = device.call("resident")
+        for page, (start, image) in enumerate(zip(device.starts, device.images, strict=True)):
+            if resident >> page & 1:
+                assert device.flash[start : start + image.size].tobytes() == image.tobytes()
+        if resident & 1:
+            first, second = device.run()
+            assert all(resident >> page & 1 for page in range(max(first, (0, 2)[second]) + 1))
+        else:
+            assert device.call("invoke") == RESIDENT
+    device.refuses = False
+    device.boot()
+    device.push()
+    assert device.call("resident") == 7
+
+
+def _perform(device: FlashDevice, step: tuple[Any, ...]) -> None:
+    name, *values = step
+    if name in ("push", "boot"):
+        getattr(device, name)()
+    elif name == "power":
+        device.power_goes_at = device.operations + values[0]
+    elif name == "refuse":
+        device.refuses = values[0]
+    elif name == "begin":
+        device.begin(values[0], values[1])
+    elif name == "write":
+        page, pieces = values
+        have = device.call("offset")
+        device.write(page, have, device.images[page].tobytes()[have : have + UNIT * pieces])
+    else:
+        device.call(name, *values)
 
 
 def test_python_and_c_find_the_same(device: FlashDevice) -> None:
