@@ -88,5 +88,5 @@ def test_trained_attempts_repeat_and_diverging_ones_are_known(data, monkeypatch)
     diverging = replace(measure, rate=1e30)
     assert diverging(widths) == 0.0
     monkeypatch.setattr(TrainedAccuracy, "_trained", lambda self, widths: None)
-    with pytest.raises(TflnestError, match="the widths 4 .* diverged"):
+    with pytest.raises(TflnestError, match=r"the widths 4 .* diverged"):
         diverging.build(widths)
