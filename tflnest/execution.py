@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tflnest import int4
 from tflnest.errors import FormatError, UnsupportedError
 from tflnest.graph import Operator, Subgraph, Tensor
 from tflnest.kernels.registry import Kernel
@@ -59,7 +60,7 @@ class Program:
         prepare: Makes the kernels.
 
     Attributes:
-        tensors: Of the subgraph; what was folded has `data`.
+        tensors: Of the subgraph; what was folded has `data`, and constants of type INT4 are INT8.
         steps: The operators that are left to run.
 
     Raises:
@@ -72,7 +73,7 @@ class Program:
 
     def __init__(self, subgraph: Subgraph, prepare: PrepareOperator) -> None:
         self.subgraph = subgraph
-        self.tensors: list[Tensor] = list(subgraph.tensors)
+        self.tensors: list[Tensor] = [int4.expanded(tensor) for tensor in subgraph.tensors]
         check_sizes(subgraph)
         check_dataflow(subgraph)
         self._kernels: list[Kernel] = []

@@ -37,6 +37,7 @@ from converters.synthetic import synthetic_samples
 from tflnest.dataset import Dataset
 from tflnest.errors import UnsupportedError
 from tflnest.graph import Operator, Subgraph, Tensor
+from tflnest.int4 import HIGHEST, LOWEST, pack
 from tflnest.materialization import materialize
 from tflnest.model import Model, add_buffer, opcode_index
 from tflnest.nested import CHANNEL_AXIS, nested_operators
@@ -44,9 +45,6 @@ from tflnest.progress import Progress, silent
 from tflnest.pruning import prune
 from tflnest.runner import single_input
 from tflnest.schema import enum_value, schema
-
-#: Codes of the type.
-LOWEST, HIGHEST = -8, 7
 
 #: Bits of a level that an INT4 filter can stand for.
 MAX_BITS = 4
@@ -418,16 +416,6 @@ def _spread(values: NDArray[np.float64], shape: tuple[int, ...], axis: int) -> N
 def _relative(values: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
     power = float((wanted**2).sum())
     return float(np.sqrt(((values - wanted) ** 2).sum() / power)) if power else 0.0
-
-
-def pack(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """INT4 codes two in a byte, the first in the low half, two's complement; the last half is 0 where it is free."""
-    flat = codes.reshape(-1)
-    halves = np.zeros(flat.size + flat.size % 2, np.uint8)
-    halves[: flat.size] = flat.view(np.uint8) & 0x0F
-    halves[1::2] <<= 4
-    packed: NDArray[np.uint8] = halves[::2] | halves[1::2]
-    return packed
 
 
 def _packed(twin: Model, operators: Iterable[int]) -> Model:

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from converters.exporting.int4 import Form, exact_codes, export_int4, nearest_codes, pack
+from converters.exporting.int4 import Form, exact_codes, export_int4, nearest_codes
 from tests.exactness import compare, random_inputs
 from tests.models import NetworkBuilder, everything, nested, network, small_network
 from tests.oracle import MicroOracle, ReferenceOracle, require_wheel
 from tests.shared import int8_paths
 from tflnest.dataset import Dataset
 from tflnest.errors import UnsupportedError, UsageError
+from tflnest.int4 import unpack
 from tflnest.interpreter import Interpreter
 from tflnest.materialization import materialize
 from tflnest.model import Model
@@ -41,16 +42,11 @@ def values(made, place: int) -> np.ndarray:
     graph = made.model.graph.main
     tensor = graph.tensors[graph.operators[place].inputs[1]]
     assert tensor.type == "INT4"
-    halves = np.stack([tensor.data & 15, tensor.data >> 4], axis=1).reshape(-1)[: tensor.size]
-    codes = ((halves.astype(np.int8) ^ 8) - 8).reshape(tensor.shape)
+    codes = unpack(tensor.data, tensor.size).reshape(tensor.shape)
     axis = tensor.quantization.axis
     scale = tensor.quantization.scale
     shape = [-1 if number == axis and scale.size > 1 else 1 for number in range(len(tensor.shape))]
     return codes * scale.reshape(shape)
-
-
-def test_packing_is_low_half_first():
-    assert pack(np.array([1, -1, 7, -8, 3], np.int8)).tolist() == [0xF1, 0x87, 0x03]
 
 
 @pytest.mark.parametrize(
@@ -119,6 +115,14 @@ def test_stock_tflm_computes_the_twin(oracle, levels, scheme):
     content = made.model.to_bytes()
     result = compare(oracle, content, random_inputs(content, 4), Interpreter(model=made.twin))
     assert (result.mismatches, result.operators) == (0, 6)
+
+
+def test_the_interpreter_runs_the_file_as_its_twin():
+    made = export_int4(nested(network(), everything((4, 8))))
+    x = np.concatenate([row[0] for row in random_inputs(made.model.to_bytes(), 3)])
+    expected = Interpreter(model=made.twin).run(x)
+    for engine in ("reference", "native"):
+        np.testing.assert_array_equal(Interpreter(model=made.model, engine=engine).run(x), expected)
 
 
 def test_stock_litert_computes_the_twin_but_for_fully_connected():
