@@ -15,6 +15,7 @@ from firmware_sim.pager import Placement
 from firmware_sim.storage import LevelSize, Storage, measure_storage
 from firmware_sim.target import CORTEX_M
 from tflnest.container import Page
+from tflnest.controller_entry import Controller
 from tflnest.device import missing_operators
 from tflnest.graph import Graph, Tensor
 from tflnest.model import Model
@@ -55,6 +56,7 @@ class NestedFilter:
         levels: Its own bit-widths, lowest first.
         model_bits: Its bit-width at every level of the model.
         scheme: "bucket" or "compensated".
+        activation_bits: Bits at which its operator reads its activation at each own level.
     """
 
     scope: str
@@ -66,6 +68,7 @@ class NestedFilter:
     levels: tuple[int, ...]
     model_bits: tuple[int, ...]
     scheme: str
+    activation_bits: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class Inspection:
         arena: The arena on the board, or on a Cortex-M where no board was given.
         board: The board; None where none was given.
         needs: Memory that every level needs on the board, pages in flash and on the host; empty without a board.
+        controller: What chooses widths for each input; None where nothing does.
     """
 
     name: str
@@ -118,6 +122,7 @@ class Inspection:
     arena: ArenaPlan
     board: Board | None
     needs: tuple[Needs, ...]
+    controller: Controller | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -154,6 +159,7 @@ class Inspection:
             "metadata": dict(self.metadata),
             "arena": self.arena.to_dict(),
             "board": self.board.to_dict() if self.board is not None else None,
+            "controller": None if self.controller is None else asdict(self.controller),
         }
 
     def _level_dict(self, size: LevelSize) -> dict[str, Any]:
@@ -209,6 +215,7 @@ def inspect(model: Model | str | Path, board: Board | str | Path | None = None) 
         arena=fitter.plan(chosen) if chosen is not None else plan_arena(loaded, CORTEX_M),
         board=chosen,
         needs=_needs(fitter, chosen, storage),
+        controller=loaded.controller,
     )
 
 
@@ -248,6 +255,7 @@ def _nested_filters(graph: Graph) -> tuple[NestedFilter, ...]:
             levels=item.nesting.levels,
             model_bits=tuple(item.level_at(position) for position in range(len(item.model_levels))),
             scheme=str(item.nesting.scheme),
+            activation_bits=item.activation_bits,
         )
         for subgraph, item in nested_operators(graph)
     )

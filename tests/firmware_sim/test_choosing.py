@@ -15,6 +15,7 @@ from firmware_sim.firmware.plan import Options, Protocol
 from firmware_sim.firmware.program import device_program
 from firmware_sim.firmware.selftest import expected_crc32, input_bytes, run_selftest
 from firmware_sim.firmware.size import build, measure_size
+from firmware_sim.inspection import inspect
 from firmware_sim.pager import Placement
 from firmware_sim.simulation import simulate
 from firmware_sim.virtual_model import VirtualModel
@@ -141,3 +142,13 @@ def test_libraries_expect_what_the_controller_chooses() -> None:
     assert code == {level: expected_crc32(model, level, policy="dynamic") for level in (4, 6, 8)}
     tflm = tflm_parts(model, "heading", "chooses").checks
     assert tflm == {level: expected_crc32(model, level, policy="static") for level in (4, 6, 8)} != code
+
+
+def test_inspect_tells_of_the_controller() -> None:
+    result = inspect(controlled())
+    document = result.to_dict()
+    assert document["controller"]["operators"] == (1, 2, 3, 5)
+    assert document["controller"]["choices"][0] == {"level": 4, "activation_bits": 4}
+    assert inspect(nested(network(), everything())).to_dict()["controller"] is None
+    narrow = inspect(narrow_levels(nested(network(), everything()), (2, 4, 8)))
+    assert {item.activation_bits for item in narrow.nested} == {(2, 4, 8)}

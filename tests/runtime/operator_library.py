@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from tests.operator_sweep import CASES, draw
 from tflnest.device import bind, supported_on_device
 from tflnest.device.calls import Call, Function, functions
+from tflnest.device.narrowing import NARROW, NarrowParams
 from tflnest.device.sources import INCLUDE, SOURCE, needed_files
 from tflnest.device.structures import Constant, Memory
 from tflnest.errors import TflnestError
 from tflnest.kernels import Node, prepare
 from tflnest.model import Model
+from tflnest.narrowing import narrowed
 from tflnest.native.compiler import Compiler, Unit, shared_library
 from tflnest.native.library import Library, Step, dispatch
 
@@ -160,8 +162,40 @@ def swept() -> tuple[str, ...]:
     return tuple(name for name in names if supported_on_device(node_of(draw(name, 0).model)) is None)
 
 
+def narrow(library: Library, values: NDArray[np.int8], bits: int, in_place: bool) -> NDArray[np.int8]:
+    """int8 values as the kernel for activations at fewer bits gives them.
+
+    Raises:
+        AssertionError: Parameters are refused, the input is changed, or memory beside the output is written.
+    """
+    params = Memory(lambda _: values).make(NarrowParams(values.size, bits))
+    assert library.check(NARROW, params, None) == 0
+    source = np.full(values.size + 2 * GUARD, GUARD_VALUE, np.int8)
+    source[GUARD:-GUARD] = values
+    target = source if in_place else np.full_like(source, GUARD_VALUE)
+    pointers = [ctypes.addressof(params), source.ctypes.data + GUARD, target.ctypes.data + GUARD]
+    arguments = (ctypes.c_void_p * 3)(*pointers)
+    library.run((Step * 1)(Step(library.call(NARROW), ctypes.addressof(arguments))), 1)
+    assert (target[:GUARD] == GUARD_VALUE).all() and (target[-GUARD:] == GUARD_VALUE).all()
+    assert in_place or np.array_equal(source[GUARD:-GUARD], values)
+    return target[GUARD:-GUARD]
+
+
+def sweep_narrowing(library: Library, bits: int, in_place: bool) -> None:
+    """Every value at a width, and every length of a rest."""
+    every = np.arange(-128, 128).astype(np.int8)
+    np.testing.assert_array_equal(narrow(library, every, bits, in_place), narrowed(every, bits))
+    rng = np.random.default_rng(bits)
+    for size in (1, 2, 3, 4, 5, 15, 16, 17, 33, 1000):
+        values = rng.integers(-128, 128, size).astype(np.int8)
+        np.testing.assert_array_equal(narrow(library, values, bits, in_place), narrowed(values, bits))
+
+
 def main() -> None:
     library = Library(Path(sys.argv[1]))
+    for bits in range(1, 9):
+        for in_place in (False, True):
+            sweep_narrowing(library, bits, in_place)
     for name in swept():
         for extreme in (False, True):
             sweep(library, name, range(int(sys.argv[2])), extreme)

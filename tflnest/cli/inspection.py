@@ -70,6 +70,10 @@ def _show_file(screen: ui.Screen, result: Inspection) -> None:
         rows += [(name, _port(port)) for port in ports]
     operators = ", ".join(f"{count} {name}" for name, count in sorted(result.operators.items()))
     rows += [("operators", operators), ("filters", f"{len(result.nested)} nested, {len(result.flat)} flat")]
+    if result.controller is not None:
+        choices = ", ".join(f"{item.level}x{item.activation_bits}" for item in result.controller.choices)
+        count = len(result.controller.operators)
+        rows.append(("controller", f"{count} operators, bits of weights x activation: {choices}"))
     if result.missing_on_device:
         rows.append(("not on device", ", ".join(result.missing_on_device)))
     screen.facts(rows)
