@@ -242,10 +242,17 @@ def tflm_parts(model: Model, heading: str, name: str, level: int | None = None) 
 
     Raises:
         UsageError: The model is not nested, or has no such level.
-        UnsupportedError: TensorFlow Lite Micro's resolver has no method for an operator.
+        UnsupportedError: An operator is custom and not of tflnest, or an input or output is no integer.
     """
     if model.directory is None:
         raise UsageError("the model is not nested: TensorFlow Lite Micro runs it as it is")
+    main = model.graph.main
+    for tensor in (*main.input_tensors(), *main.output_tensors()):
+        if tensor.dtype.kind not in "iu":
+            raise UnsupportedError(
+                f"tensor {tensor.label} is {tensor.type}: the self-test compares integers alone",
+                "give the model integer inputs and outputs",
+            )
     levels = model.directory.levels
     levels = levels[: level_position(levels, level) + 1]
     content = model.to_bytes()

@@ -19,6 +19,12 @@ from tflnest.interpreter import Interpreter
 from tflnest.materialization import materialize
 from tflnest.model import Model
 
+#: Public models; the large one takes its time.
+PUBLIC = [
+    pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stat().st_size > 1 << 20 else ())
+    for path in int8_paths()
+]
+
 
 @pytest.fixture(scope="module")
 def oracle() -> Iterator[MicroOracle]:
@@ -135,10 +141,8 @@ def test_stock_litert_computes_the_twin_but_for_fully_connected():
     assert result.mismatches == 0
 
 
-@pytest.mark.parametrize("path", int8_paths(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PUBLIC)
 def test_public_models_run_in_stock_tflm(path, oracle):
-    if path.stat().st_size > 1 << 20:
-        pytest.skip("the same kernels as in the smaller models")
     made = export_int4(nested(Model.load(path), everything((4, 8))))
     content = made.model.to_bytes()
     result = compare(oracle, content, random_inputs(content, 1), Interpreter(model=made.twin))

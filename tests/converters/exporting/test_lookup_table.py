@@ -34,6 +34,13 @@ def larger(seed: int = 0) -> Model:
     return net.finish(net.dense(net.flatten(y), 10, name="head"))
 
 
+#: Public models; the large one takes its time.
+PUBLIC = [
+    pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stat().st_size > 1 << 20 else ())
+    for path in int8_paths()
+]
+
+
 @pytest.fixture(scope="module")
 def model() -> Model:
     return nested(larger(), everything(LEVELS))
@@ -93,10 +100,8 @@ def test_a_depthwise_filter_is_decoded_along_its_last_axis_and_with_one_scale_to
         assert mismatches(oracle, source, 4, made.model) == (0, 3 * 5 * 5 * 120)
 
 
-@pytest.mark.parametrize("path", int8_paths(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PUBLIC)
 def test_public_models_are_exact_in_stock_tflm(path, oracle):
-    if path.stat().st_size > 1 << 20:
-        pytest.skip("the same kernels as in the smaller models")
     source = nested(Model.load(path), everything(LEVELS))
     try:
         made = export_lookup_tables(source, 4)

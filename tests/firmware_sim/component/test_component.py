@@ -369,3 +369,12 @@ def test_custom_operators_of_others_cannot_be_added(model):
     changed.changed()
     with pytest.raises(UnsupportedError, match="THEIRS"):
         export_component(Model.from_bytes(changed.to_bytes()), "cmake", contents="tflm")
+
+
+def test_a_model_with_real_inputs_has_no_self_test_in_tflm():
+    net = NetworkBuilder()
+    real, x = net.input((1, 8, 8, 3), "FLOAT32"), net.activation((1, 8, 8, 3))
+    net.operator("QUANTIZE", [real], [x])
+    source = nested(net.finish(net.convolution(x, 16)), everything(LEVELS))
+    with pytest.raises(UnsupportedError, match="is FLOAT32: the self-test compares integers alone"):
+        export_component(source, "cmake", contents="tflm")
