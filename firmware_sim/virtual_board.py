@@ -37,6 +37,8 @@ PROTOCOL_BYTES = 256
 #: Seconds after which bytes that nobody reads are dropped.
 SEND_PATIENCE_S = 1.0
 _READ_BYTES = 4096
+#: Seconds between two looks at a port where nothing happens.
+_IDLE_S = 0.05
 
 
 class ProtocolMachine(Protocol):
@@ -400,10 +402,11 @@ class VirtualPort:
         while not self._stop.is_set() and (end is None or time.monotonic() < end):
             self._flush()
             now = time.monotonic()
+            patience = min(max(self._queue[0][0] - now, 0.0), _IDLE_S) if self._queue else _IDLE_S
             if self._rate and now < self._read_free:
-                time.sleep(min(self._read_free - now, 0.002))
+                time.sleep(min(self._read_free - now, patience))
                 continue
-            content = self._socket.read(0.002 if self._queue else 0.05)
+            content = self._socket.read(patience)
             if self._rate and content:
                 self._read_free = max(self._read_free, now - 0.01) + len(content) / self._rate
             self.virtual.receive(self._incoming(content) if content else b"")

@@ -68,12 +68,15 @@ def test_levels_arrive_run_and_go(machine: Emulator) -> None:
             (0,),
         )
         assert np.array_equal(board.run(x), outputs[4])
+        free = info.state.free_sram
         for level in (6, 8):
             board.push(model, level)
             assert np.array_equal(board.run(x), outputs[level])
         assert np.array_equal(board.run(x, level=4), outputs[4])
         assert all(check.sound and check.resident for check in board.verify(model))
+        assert board.state().free_sram == free - sum(page.size for page in info.pages[1:])
         assert board.page_out() == (2, 1)
+        assert board.state().free_sram == free
         with pytest.raises(RefusedError, match="level 8 needs is not resident"):
             board.switch(8)
         assert np.array_equal(board.run(x), outputs[4])
