@@ -98,6 +98,7 @@ class PolicyAccuracy:
         narrowed_weights: Mean weights that an input uses at fewer bits than are stored.
         requantization_macs: Multiply-accumulates of the dequantization and requantization that those shifts replace.
         operators: How often each operator ran with which widths.
+        widths: The widths of every operator, run by run; no part of the JSON.
     """
 
     policy: str
@@ -116,10 +117,13 @@ class PolicyAccuracy:
     narrowed_weights: float
     requantization_macs: float
     operators: tuple[OperatorWidths, ...]
+    widths: Widths = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**vars(self), "operators": [operator.to_dict() for operator in self.operators]}
+        document = {**vars(self), "operators": [operator.to_dict() for operator in self.operators]}
+        del document["widths"]
+        return document
 
 
 @dataclass(frozen=True)
@@ -334,6 +338,7 @@ def _run_policy(
             OperatorWidths(item.index, item.label, item.macs, shares)
             for item, shares in zip(widths.operators, widths.distribution(), strict=True)
         ),
+        widths=widths,
     )
 
 

@@ -6,13 +6,16 @@ which it reads its activation. Its cost is counted in bit operations: multiply-a
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tflnest.files import write_file
 from tflnest.graph import Operator, Subgraph
 from tflnest.nested import is_nested, parse
 from tflnest.nesting import MASTER_BITS
@@ -140,6 +143,24 @@ class Widths:
         stored = np.array([operator.stored_bits for operator in self.operators], np.int64)
         total: NDArray[np.int64] = (self.weight_bits < stored).astype(np.int64) @ sizes
         return total
+
+    def save(self, path: str | Path, force: bool = False) -> None:
+        """Write them as `.npz`: `operators` (labels), `indices`, `samples`, `weight_bits`, `activation_bits`, `limited`.
+
+        Raises:
+            UsageError: The file exists, and `force` is false.
+        """
+        stream = io.BytesIO()
+        np.savez_compressed(
+            stream,
+            operators=np.array([operator.label for operator in self.operators]),
+            indices=np.array([operator.index for operator in self.operators]),
+            samples=self.samples,
+            weight_bits=self.weight_bits,
+            activation_bits=self.activation_bits,
+            limited=self.limited,
+        )
+        write_file(path, stream.getvalue(), force)
 
     def distribution(self) -> list[dict[tuple[int, int], float]]:
         """For every operator the share of rows with each pair of bits, those of the weights first."""

@@ -52,11 +52,18 @@ from tflnest.schema import require_extra
     metavar="FILE",
     help="margin:auto: data to choose the threshold on. [default: the data]",
 )
+@click.option(
+    "--widths",
+    type=click.Path(),
+    metavar="NPZ",
+    help="Write there what every operator ran with, input by input.",
+)
 @click.option("--plot", type=click.Path(), metavar="PNG", help="Draw accuracy against resident bytes.")
-@click.option("-f", "--force", is_flag=True, help="Overwrite the picture.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite the picture and the widths.")
 @ui.output_options
 def command(
     files: tuple[str, ...],
+    widths: str | None,
     plot: str | None,
     force: bool,
     max_bops: str | None,
@@ -84,6 +91,8 @@ def command(
     """
     options["max_cost"] = None if max_bops is None else _share(max_bops)
     screen = ui.screen(output_format, quiet, no_progress)
+    if widths is not None:
+        check_writable(widths, force)
     if plot is not None:
         check_writable(plot, force)
         require_extra("matplotlib", "plot", "to draw accuracy against bytes")
@@ -94,14 +103,28 @@ def command(
         ]
     if plot is not None:
         write_accuracy_plot(results, plot, force)
+    if widths is not None:
+        _write_widths(results, widths, force)
     documents = [result.to_dict() for result in results]
     screen.json(documents[0] if len(documents) == 1 else {"evaluations": documents})
     for number, result in enumerate(results):
         if number:
             screen.line()
         _show(screen, result)
-    if plot is not None:
-        screen.line(f"wrote {plot}")
+    for path in (widths, plot):
+        if path is not None:
+            screen.line(f"wrote {path}")
+
+
+def _write_widths(results: list[Evaluation], path: str, force: bool) -> None:
+    """The widths of the only policy that ran."""
+    policies = [result.policy for result in results if result.policy is not None]
+    if len(policies) != 1:
+        raise UsageError(
+            f"--widths writes those of one policy, and {len(policies)} ran",
+            "name one file, and a policy with --policy",
+        )
+    policies[0].widths.save(path, force)
 
 
 def _named(progress: Progress, file: str) -> Progress:

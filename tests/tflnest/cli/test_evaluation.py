@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 
 
@@ -79,3 +80,17 @@ def test_a_cost_that_no_margin_keeps_to(files, call):
         assert done.code == 2 and "is no share" in done.err
     done = call("eval", files.nested, "--data", files.data, "--policy", "fast")
     assert done.code == 2 and "policies:" in done.err
+
+
+def test_widths_are_written(files, call, tmp_path):
+    path = tmp_path / "widths.npz"
+    command = ("eval", files.nested, "--data", files.data, "--limit", 5, "--widths", path)
+    assert call(*command, "--policy", "margin:1000").code == 0
+    with np.load(path) as arrays:
+        assert arrays["samples"].tolist() == [0, 1, 2, 3, 4] * 2
+        assert set(arrays["weight_bits"][:5].ravel()) < set(arrays["weight_bits"].ravel())
+        assert arrays["weight_bits"].shape == arrays["limited"].shape == (10, len(arrays["operators"]))
+    done = call(*command, "--policy", "margin:1000")
+    assert done.code == 2 and "exists" in done.err
+    done = call(*command, "--force")
+    assert done.code == 2 and "0 ran" in done.err
