@@ -32,7 +32,8 @@ from tflnest.files import read_file
 from tflnest.materialization import materialize
 from tflnest.model import Model
 from tflnest.native.library import is_available
-from tflnest.nested import is_nested
+from tflnest.nested import is_nested, nested_operators
+from tflnest.nesting import MASTER_BITS
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -96,13 +97,6 @@ class Parts:
     def sources(self) -> list[str]:
         """Names of what is compiled, sorted."""
         return sorted(name for name in self.files if name.endswith((".c", ".cc", ".cpp")))
-
-    @property
-    def headers(self) -> list[str]:
-        """Names of the headers that an application may include, sorted."""
-        public = [name for name in self.files if "/" not in name and name.endswith(".h")]
-        included = [name for name in self.files if name.startswith("tflnest/") and name.endswith(".h")]
-        return sorted(public + included)
 
 
 def code_parts(
@@ -242,17 +236,12 @@ def tflm_parts(model: Model, heading: str, name: str, level: int | None = None) 
 
     Raises:
         UsageError: The model is not nested, or has no such level.
-        UnsupportedError: An operator is custom and not of tflnest, or an input or output is no integer.
+        UnsupportedError: An operator is custom and not of tflnest, an input or output is no integer, or a level reads
+            activations at fewer than 8 bits.
     """
     if model.directory is None:
         raise UsageError("the model is not nested: TensorFlow Lite Micro runs it as it is")
-    main = model.graph.main
-    for tensor in (*main.input_tensors(), *main.output_tensors()):
-        if tensor.dtype.kind not in "iu":
-            raise UnsupportedError(
-                f"tensor {tensor.label} is {tensor.type}: the self-test compares integers alone",
-                "give the model integer inputs and outputs",
-            )
+    _check_runnable(model)
     levels = model.directory.levels
     levels = levels[: level_position(levels, level) + 1]
     content = model.to_bytes()
@@ -291,6 +280,28 @@ def tflm_parts(model: Model, heading: str, name: str, level: int | None = None) 
         use=_fill("selftest/use_tflm.md", name=name, level=levels[-1], count=count, adds="\n".join(adds)),
         facts={"arena_bytes": arena, "file_bytes": len(content)},
     )
+
+
+def _check_runnable(model: Model) -> None:
+    """Refuse what the operators do not do, or the self-test.
+
+    Raises:
+        UnsupportedError: There is something like that.
+    """
+    main = model.graph.main
+    for tensor in (*main.input_tensors(), *main.output_tensors()):
+        if tensor.dtype.kind not in "iu":
+            raise UnsupportedError(
+                f"tensor {tensor.label} is {tensor.type}: the self-test compares integers alone",
+                "give the model integer inputs and outputs",
+            )
+    for _, nested in nested_operators(model.graph):
+        if any(bits != MASTER_BITS for bits in nested.activation_bits):
+            raise UnsupportedError(
+                f"operator {nested.operator.label} has levels that read activations at fewer than {MASTER_BITS} bits: "
+                "the operators for TensorFlow Lite Micro do not",
+                "take the model as C: --contents code",
+            )
 
 
 def _arena_bytes(model: Model) -> int:

@@ -19,6 +19,7 @@ from firmware_sim.component.targets import Target
 from firmware_sim.emulator import Emulator
 from firmware_sim.firmware.selftest import expected_crc32
 from firmware_sim.toolchain import Toolchain
+from tests.controllers import narrow_levels
 from tests.firmware_sim.monitor import require_emulator
 from tests.models import NetworkBuilder, everything, nested, network, small_network
 from tests.shared import ROOT
@@ -378,3 +379,12 @@ def test_a_model_with_real_inputs_has_no_self_test_in_tflm():
     source = nested(net.finish(net.convolution(x, 16)), everything(LEVELS))
     with pytest.raises(UnsupportedError, match="is FLOAT32: the self-test compares integers alone"):
         export_component(source, "cmake", contents="tflm")
+
+
+def test_levels_that_narrow_activations_are_for_code(small):
+    narrow = narrow_levels(small, [4, 8, 8])
+    with pytest.raises(UnsupportedError, match="fewer than 8 bits"):
+        export_component(narrow, "cmake", contents="tflm")
+    assert (
+        export_component(narrow, "cmake").parts.checks[4] != export_component(small, "cmake").parts.checks[4]
+    )
