@@ -2,7 +2,7 @@
 
 An INT4 filter holds codes -8 to 7 times a scale per output channel, two codes in a byte. Weights of `bits` bits from
 the bucket scheme are odd multiples of half a bucket. With 3 bits or fewer they are codes -7 to 7 times that half;
-with 4 bits only channels that leave the outer buckets empty are. Levels of the `compensated` scheme are whole
+with 4 bits only those of channels that leave the outer buckets empty are. Levels of the `compensated` scheme are whole
 multiples of a bucket: codes -8 to 7 with 4 bits. Where a filter is of neither kind, the middle of a bucket lies
 between two codes; the full-bit weights are rounded to the nearest codes then, with the scale of each channel that
 makes the least squared error.
