@@ -227,6 +227,17 @@ class Link:
             content += part
         return [layout.unpack(content[start : start + row_bytes]) for start in range(0, total, row_bytes)]
 
+    def read_row(self, table: Table, layout: type[Row]) -> Row:
+        """The only row of a table of the board.
+
+        Raises:
+            FormatError: It has none, or it makes no sense.
+        """
+        rows = self.read_table(table, layout)
+        if not rows:
+            raise FormatError(f"the board says that table {table.name} is empty")
+        return rows[0]
+
     # ---------------------------------------------------------------------------------------- uploads
 
     def upload(self, kind: int, content: bytes, offset: int = 0, page: int = 0) -> Iterator[int]:

@@ -30,7 +30,7 @@ from tflnest.bridge.messages import (
 )
 from tflnest.bridge.session import RefusedError
 from tflnest.container import Directory, Page, page_image
-from tflnest.errors import DeviceError, DoesNotFitError, UsageError, VerificationError
+from tflnest.errors import DeviceError, DoesNotFitError, FormatError, UsageError, VerificationError
 from tflnest.model import Model
 
 #: Times that a board may start anew during a push without having got more bytes.
@@ -226,12 +226,16 @@ class Push:
     def _look(self) -> None:
         """Ask the board what it has."""
         self._rows = self._link.read_table(Table.PAGES, PageRow)
-        self._state = self._link.read_table(Table.STATE, StateRow)[0]
+        if len(self._rows) < len(self._needed):
+            raise FormatError(
+                f"the board says that it has {len(self._rows)} pages, and the model has {len(self._directory.pages)}"
+            )
+        self._state = self._link.read_row(Table.STATE, StateRow)
 
     def _bring_model(self) -> Iterator[PushStep]:
         """Send the model itself, with its base page; the board starts anew with it."""
         content, base = self._description, self._needed[0]
-        row = self._link.read_table(Table.MODEL, ModelRow)[0]
+        row = self._link.read_row(Table.MODEL, ModelRow)
         if row.identity != self._directory.identity:
             have = self._begin_model()
             self._done = have
@@ -244,7 +248,7 @@ class Push:
             with contextlib.suppress(RestartedError):  # where it is faster than its reply
                 self._call_sized(MessageType.PAGE_END, end, WHOLE_MODEL, len(content))
             self._link.hello()
-            row = self._link.read_table(Table.MODEL, ModelRow)[0]
+            row = self._link.read_row(Table.MODEL, ModelRow)
             if row.identity != self._directory.identity:
                 raise DeviceError("the board was started anew before it had the model", "push it again")
         self._model_bytes = len(content)
@@ -255,7 +259,7 @@ class Push:
     def _begin_model(self) -> int:
         """The offset at which the board takes the model."""
         content = self._description
-        state = self._link.read_table(Table.STATE, StateRow)[0]
+        state = self._link.read_row(Table.STATE, StateRow)
         arrived = state.transfer_offset
         is_ours = state.transfer_page == WHOLE_MODEL and arrived <= len(content)
         if is_ours and arrived and zlib.crc32(content[:arrived]) == state.transfer_crc32:

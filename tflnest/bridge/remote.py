@@ -106,9 +106,9 @@ class RemoteBoard:
     def info(self) -> BoardInfo:
         """Everything that the board tells of itself."""
         read = self.link.read_table
-        model = read(Table.MODEL, ModelRow)[0]
+        model = self.link.read_row(Table.MODEL, ModelRow)
         return BoardInfo(
-            device=read(Table.DEVICE, DeviceRow)[0],
+            device=self.link.read_row(Table.DEVICE, DeviceRow),
             model=model,
             state=self.state(),
             pages=tuple(read(Table.PAGES, PageRow)),
@@ -121,11 +121,11 @@ class RemoteBoard:
 
     def state(self) -> StateRow:
         """What changes: resident pages, level, free SRAM, transfers."""
-        return self.link.read_table(Table.STATE, StateRow)[0]
+        return self.link.read_row(Table.STATE, StateRow)
 
     def statistics(self) -> StatisticsRow:
         """Counters."""
-        return self.link.read_table(Table.STATISTICS, StatisticsRow)[0]
+        return self.link.read_row(Table.STATISTICS, StatisticsRow)
 
     def reset_statistics(self) -> None:
         """Set all counters to 0."""
@@ -191,7 +191,7 @@ class RemoteBoard:
     def description_room(self) -> int | None:
         """Most bytes of a model that the board takes as a whole; None where it runs only the one it was made for."""
         try:
-            return self.link.read_table(Table.ROOM, RoomRow)[0].description_bytes
+            return self.link.read_row(Table.ROOM, RoomRow).description_bytes
         except RefusedError as error:
             if error.code != ErrorCode.ARGUMENT:
                 raise
@@ -199,7 +199,7 @@ class RemoteBoard:
 
     def _identity(self) -> bytes:
         """Of the model on the board; zeros where there is none."""
-        return self.link.read_table(Table.MODEL, ModelRow)[0].identity
+        return self.link.read_row(Table.MODEL, ModelRow).identity
 
     def _directory(self, model: Model) -> Directory:
         """The directory of a model that the board has."""
@@ -280,7 +280,7 @@ class RemoteBoard:
             RefusedError: A page is not resident.
         """
         if operator is None:
-            row = self.link.read_table(Table.MODEL, ModelRow)[0]
+            row = self.link.read_row(Table.MODEL, ModelRow)
             level_position(tuple(row.levels[: row.level_count]), level)
             self._set_level(SetLevel(level))
             return

@@ -12,13 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from firmware_sim.board import Board
+from firmware_sim.virtual_board import loopback
 from tests.shared import ROOT
 from tests.tflnest.bridge.c_device import SOURCES, WARNINGS
 from tests.tflnest.bridge.conftest import MakeBoard, Subject
 from tests.tflnest.bridge.test_faults import assert_sound
 from tflnest.bridge import frames
 from tflnest.bridge.frames import FrameReader
-from tflnest.bridge.messages import REQUESTS, Message, MessageType
+from tflnest.bridge.messages import REQUESTS, WHOLE_MODEL, Message, MessageType, ModelBegin, PageData
 from tflnest.bridge.remote import RemoteBoard
 from tflnest.bridge.transport import FaultyTransport
 from tflnest.errors import TflnestError
@@ -35,17 +37,20 @@ REQUEST_FRAMES = st.builds(
     ),
     kind=st.sampled_from(sorted(MessageType)) | st.integers(0, 127),
     payload=PAYLOADS,
-    page=st.integers(0, 3) | st.just(255),
+    page=st.integers(0, 3) | st.sampled_from([WHOLE_MODEL, 255]),
     session=st.just(1) | st.integers(0, 3),
     sequence=st.integers(0, 65535),
 )
 GREETING = frames.encode(Message(MessageType.HELLO, session=1, sequence=0))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=SLACK)
+@pytest.mark.parametrize("options", [{}, {"placement": "flash", "sectors": True}], ids=["host", "sectors"])
+@settings(max_examples=60, deadline=None, suppress_health_check=SLACK)
 @given(content=st.lists(REQUEST_FRAMES | st.binary(max_size=60) | st.just(GREETING), max_size=20))
-def test_a_device_survives_anything(make_board: MakeBoard, subject: Subject, content: list[bytes]) -> None:
-    virtual, line = make_board(64)
+def test_a_device_survives_anything(
+    make_board: MakeBoard, subject: Subject, content: list[bytes], options: dict[str, object]
+) -> None:
+    virtual, line = make_board(64, replace(Board.load("nrf52840"), flash_sector_bytes=64), **options)
     line.write(GREETING)
     for part in content:
         line.write(part)
@@ -58,15 +63,43 @@ def test_a_device_survives_anything(make_board: MakeBoard, subject: Subject, con
             assert np.array_equal(board.run(subject.inputs[:1]), subject.outputs[level][:1])
 
 
+MODEL_FRAMES = st.builds(
+    lambda kind, payload, sequence: frames.encode(Message(kind, payload, False, WHOLE_MODEL, 1, sequence)),
+    kind=st.sampled_from([MessageType.PAGE_BEGIN, MessageType.PAGE_DATA, MessageType.PAGE_END]),
+    payload=st.integers(0, 8).map(lambda words: ModelBegin(bytes(32), 8 * words).pack())
+    | st.binary(max_size=32).map(lambda content: PageData(0).pack() + content)
+    | PAYLOADS,
+    sequence=st.integers(0, 30),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=SLACK)
+@given(content=st.lists(MODEL_FRAMES | REQUEST_FRAMES | st.binary(max_size=60), max_size=20))
+def test_a_board_that_takes_models_survives_anything(subject: Subject, content: list[bytes]) -> None:
+    _, line = loopback(None, Board.load("nrf52840"), frame_bytes=128)
+    line.write(GREETING)
+    for part in content:
+        line.write(part)
+    for item in FrameReader(128).receive(line.read(0)):
+        assert isinstance(item, Message) and item.reply
+    with RemoteBoard(line) as board:
+        assert board.info().levels == ()
+        board.push(subject.model, 4)
+        assert np.array_equal(board.run(subject.inputs), subject.outputs[4])
+
+
+@pytest.mark.parametrize("takes_any", [False, True])
 @settings(max_examples=60, deadline=None, suppress_health_check=SLACK)
 @given(data=st.data())
-def test_a_host_survives_anything(make_board: MakeBoard, subject: Subject, data: st.DataObject) -> None:
-    _, line = make_board(64)
+def test_a_host_survives_anything(
+    make_board: MakeBoard, subject: Subject, takes_any: bool, data: st.DataObject
+) -> None:
+    _, line = loopback(None, Board.load("nrf52840"), frame_bytes=128) if takes_any else make_board(64)
     odds = data.draw(st.integers(2, 12))
 
     def corrupt(content: bytes) -> bytes:
         parts = []
-        for item in FrameReader(64).receive(content):
+        for item in FrameReader(128).receive(content):
             assert isinstance(item, Message)
             if data.draw(st.integers(0, odds)) == 0:
                 item = replace(item, payload=data.draw(PAYLOADS)[:52])
