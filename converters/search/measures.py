@@ -11,25 +11,29 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converters.conversion import convert
 from converters.recipe import Keep, Recipe, Rule
-from converters.search.trials import Widths
+from converters.search.trials import Score, Widths
 from tflnest.dataset import Dataset
 from tflnest.errors import TflnestError
-from tflnest.evaluation import evaluate
 from tflnest.files import write_file
 from tflnest.model import Model
 from tflnest.nesting import MASTER_BITS
+from tflnest.runner import Runner
 
 if TYPE_CHECKING:
     from converters.training.network import NestedNetwork
 
 #: Samples that give the first scales of the activations in a training.
 CALIBRATION_SAMPLES = 256
+
+#: Loss of what a training that diverged leaves.
+DIVERGED = 1e9
 
 
 def recipe_for(names: Sequence[str], widths: Sequence[int], single: bool = False) -> Recipe:
@@ -63,12 +67,38 @@ def _written(content: bytes) -> Iterator[Path]:
         yield path
 
 
-def top1(model: Model, data: Dataset) -> float:
-    """Accuracy in percent of a model at its lowest level."""
-    level = MASTER_BITS if model.directory is None else model.directory.levels[0]
-    row = evaluate(model, data, level=level).levels[0]
-    assert row.top1 is not None
-    return 100.0 * row.top1
+def score(model: Model, data: Dataset) -> Score:
+    """Accuracy and loss of a model at its lowest level, on labelled samples of a classifier."""
+    runner = Runner(model, None if model.directory is None else model.directory.levels[0])
+    labels = data.labels()
+    assert labels is not None
+    outputs = runner.run(data.inputs_for(runner.input))[0]
+    own = class_probabilities(model, outputs)[np.arange(len(labels)), labels]
+    return Score(100.0 * float((outputs.argmax(axis=1) == labels).mean()), float(-np.log(own).mean()))
+
+
+def class_probabilities(model: Model, outputs: NDArray[Any]) -> NDArray[np.float64]:
+    """Class probabilities, none of them 0.
+
+    Args:
+        model: Says what the outputs are: probabilities where a SOFTMAX writes them, else logits.
+        outputs: Of the model's first output, (samples, classes), as it gives them.
+    """
+    tensor = model.graph.main.output_tensors()[0]
+    step = 1.0 if tensor.quantization is None else tensor.scale
+    real = (
+        outputs.astype(np.float64)
+        if tensor.quantization is None
+        else (outputs - float(tensor.zero_point)) * step
+    )
+    writers = {index: item.name for item in model.graph.main.operators for index in item.outputs}
+    if writers.get(tensor.index) == "SOFTMAX":
+        # What rounds to 0 lies between 0 and half a step.
+        real = np.maximum(real, step / 4 if tensor.quantization is not None else 1e-9)
+    else:
+        real = np.exp(real - real.max(axis=1, keepdims=True)) + 1e-9
+    shares: NDArray[np.float64] = real / real.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _digest(*parts: bytes) -> str:
@@ -103,9 +133,9 @@ class RoundedAccuracy:
     single: bool = False
     seed: int = 0
 
-    def __call__(self, widths: Widths) -> float:
+    def __call__(self, widths: Widths) -> Score:
         """See `Measure`."""
-        return top1(self.build(widths), self.validation)
+        return score(self.build(widths), self.validation)
 
     def build(self, widths: Widths) -> Model:
         """The nested model of an assignment."""
@@ -151,10 +181,10 @@ class TrainedAccuracy:
     single: bool = False
     seed: int = 0
 
-    def __call__(self, widths: Widths) -> float:
-        """See `Measure`; a training that diverges leaves nothing, which is 0."""
+    def __call__(self, widths: Widths) -> Score:
+        """See `Measure`; a training that diverges leaves nothing."""
         network = self._trained(widths)
-        return 0.0 if network is None else top1(network.to_nested(), self.validation)
+        return Score(0.0, DIVERGED) if network is None else score(network.to_nested(), self.validation)
 
     def build(self, widths: Widths) -> Model:
         """The nested model of an assignment.

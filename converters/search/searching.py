@@ -59,7 +59,7 @@ PAPER = (Method.SIGMA, Method.DIVERGENCE)
 
 
 class Goal(StrEnum):
-    """What is best among attempts that meet all budgets: the most accurate, the smallest, or the first."""
+    """What is best among attempts that meet all budgets: that of the least loss, the smallest, or the first."""
 
     ACCURACY = "accuracy"
     BYTES = "bytes"
@@ -77,7 +77,6 @@ class Ending(StrEnum):
     """Why a search ended."""
 
     FOUND = "the budgets are met"
-    LOSSLESS = "the budgets are met and nothing is lost"
     ABANDONED = "the first phase missed accuracy and size by far"
     EXHAUSTED = "nothing is left to try"
     NO_PROGRESS = "the last steps did not improve"
@@ -93,6 +92,7 @@ class Step:
         widths: Bits of every layer.
         accuracy: In percent.
         drop: Points lost against the full-bit model.
+        loss: Mean cross-entropy of the labels, in nats.
         costs: What it costs.
         zone: Where it stands.
     """
@@ -101,6 +101,7 @@ class Step:
     widths: Widths
     accuracy: float
     drop: float
+    loss: float
     costs: Costs
     zone: Zone
 
@@ -111,6 +112,7 @@ class Step:
             "widths": list(self.widths),
             "accuracy": self.accuracy,
             "drop": self.drop,
+            "loss": self.loss,
             "zone": str(self.zone),
             **self.costs.to_dict(),
         }
@@ -263,7 +265,7 @@ class _Search:
         self._sensitivity = Ranking(losses, sizes, choices, per_weight=True)
         full = (MASTER_BITS,) * len(sizes)
         attempt = trials([full])[0]
-        self._full_accuracy = attempt.accuracy
+        self._full_accuracy = attempt.score.accuracy
         self._path = [self._note("full-bit", attempt)]
 
     def run(self, max_steps: int) -> SearchResult:
@@ -300,22 +302,24 @@ class _Search:
 
     def _note(self, phase: str, attempt: Attempt) -> Step:
         spent = self._model(attempt.widths)
-        drop = self._full_accuracy - attempt.accuracy
+        accuracy, loss = attempt.score.accuracy, attempt.score.loss
+        drop = self._full_accuracy - accuracy
         zone = self._budgets.zone(drop, spent, self._full)
-        step = Step(phase, attempt.widths, attempt.accuracy, drop, spent, zone)
+        step = Step(phase, attempt.widths, accuracy, drop, loss, spent, zone)
         if attempt.widths not in self._seen:
             self._seen.add(attempt.widths)
             self._trajectory.append(step)
         return step
 
     def _merit(self, step: Step) -> tuple[float, float, float]:
-        """Smaller is better: first by how much budgets are exceeded, relative to them, then by the goal."""
+        """Smaller is better: first by how much budgets are exceeded, relative to them, then by the goal.
+
+        What is accurate enough is told apart by its loss, which chance moves less than the accuracy.
+        """
         over = self._budgets.excess(step.costs) + POINT * max(0.0, step.drop - self._budgets.max_drop)
-        # Less than nothing can't be lost: what lies below is chance.
-        lost = max(step.drop, 0.0)
         if over > 0 or self._goal is Goal.ACCURACY:
-            return over, lost, step.costs.bytes
-        return over, step.costs.bytes, lost
+            return over, step.loss, step.costs.bytes
+        return over, step.costs.bytes, step.loss
 
     def _small(self, widths: Widths) -> bool:
         return self._budgets.small(self._model(widths))
@@ -346,8 +350,6 @@ class _Search:
         for _ in range(max_steps):
             if best.zone is Zone.TARGET and self._goal is Goal.FIRST:
                 return Ending.FOUND
-            if best.zone is Zone.TARGET and self._goal is Goal.ACCURACY and best.drop <= 0:
-                return Ending.LOSSLESS
             proposals = self._proposals(current)
             if not proposals and current is not best:
                 current, proposals = best, self._proposals(best)

@@ -21,11 +21,24 @@ from tflnest.version import JSON_SCHEMA_VERSION
 Widths = tuple[int, ...]
 
 
-class Measure(Protocol):
-    """Builds the model of an assignment and measures its accuracy; can be sent to another process."""
+@dataclass(frozen=True)
+class Score:
+    """What was measured of a model.
 
-    def __call__(self, widths: Widths) -> float:
-        """Accuracy in percent of a model whose layers have these widths; 8 everywhere is the full-bit model."""
+    Attributes:
+        accuracy: In percent.
+        loss: Mean cross-entropy of the labels, in nats: it tells models apart that chance gives the same accuracy.
+    """
+
+    accuracy: float
+    loss: float
+
+
+class Measure(Protocol):
+    """Builds the model of an assignment and measures it; can be sent to another process."""
+
+    def __call__(self, widths: Widths) -> Score:
+        """Score of a model whose layers have these widths; 8 everywhere is the full-bit model."""
         ...
 
     def key(self) -> str:
@@ -39,11 +52,11 @@ class Attempt:
 
     Attributes:
         widths: Bits of every layer.
-        accuracy: In percent.
+        score: What was measured.
     """
 
     widths: Widths
-    accuracy: float
+    score: Score
 
 
 class Trials:
@@ -83,7 +96,7 @@ class Trials:
         self._journal = Path(journal) if journal is not None else None
         self._progress = progress
         self._key = "" if self._journal is None else measure.key()
-        self._known: dict[Widths, float] = {}
+        self._known: dict[Widths, Score] = {}
         if self._journal is not None and self._journal.exists():
             self._known = _read_journal(self._journal, self._key)
 
@@ -103,7 +116,7 @@ class Trials:
         with running(self._backend, jobs, self._measure, self._cluster):
             calls = [joblib.delayed(_attempt)(self._measure, widths) for widths in missing]
             for attempt in results(self._backend, calls):
-                self._known[attempt.widths] = attempt.accuracy
+                self._known[attempt.widths] = attempt.score
                 self._store()
                 self._progress("searching", len(self._known), total)
 
@@ -113,22 +126,20 @@ class Trials:
         document = {
             "schema_version": JSON_SCHEMA_VERSION,
             "search": self._key,
-            "attempts": [
-                {"widths": list(widths), "accuracy": accuracy} for widths, accuracy in self._known.items()
-            ],
+            "attempts": [{"widths": list(widths), **vars(score)} for widths, score in self._known.items()],
         }
         write_file(self._journal, (json.dumps(document, indent=1) + "\n").encode(), force=True)
 
 
 def _attempt(measure: Measure, widths: Widths) -> Attempt:
-    return Attempt(widths, float(measure(widths)))
+    return Attempt(widths, measure(widths))
 
 
-def _read_journal(path: Path, key: str) -> dict[Widths, float]:
+def _read_journal(path: Path, key: str) -> dict[Widths, Score]:
     try:
         document: Any = json.loads(read_file(path))
         attempts = {
-            tuple(int(width) for width in item["widths"]): float(item["accuracy"])
+            tuple(int(width) for width in item["widths"]): Score(float(item["accuracy"]), float(item["loss"]))
             for item in document["attempts"]
         }
         owner = document["search"]

@@ -97,7 +97,7 @@ if TYPE_CHECKING:
     type=click.Choice([str(goal) for goal in Goal]),
     default="accuracy",
     show_default=True,
-    help="What is best within the budgets: the most accurate, the smallest, or the first that is found.",
+    help="What is best within the budgets: the least loss, the smallest, or the first that is found.",
 )
 @click.option(
     "--method",
@@ -260,6 +260,7 @@ def _show(screen: ui.Screen, result: Search) -> None:
             "proposed by",
             "accuracy",
             "drop",
+            "loss",
             "bytes",
             "bit operations",
             "energy*",
@@ -273,6 +274,7 @@ def _show(screen: ui.Screen, result: Search) -> None:
                 step.phase,
                 f"{step.accuracy:.2f} %",
                 f"{step.drop:.2f}",
+                f"{step.loss:.4f}",
                 f"{step.costs.bytes:,}",
                 f"{step.costs.bit_operations:,}",
                 f"{step.costs.energy:.3f}",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from converters.search.backends import DASK_ADDRESS, check_backend, running
-from converters.search.trials import Trials
+from converters.search.trials import Score, Trials
 from tflnest.errors import MissingExtraError, TflnestError, UsageError
 
 ASSIGNMENTS = [(8, 8), (2, 4), (4, 2), (6, 6)]
@@ -18,8 +18,8 @@ ASSIGNMENTS = [(8, 8), (2, 4), (4, 2), (6, 6)]
 class Formula:
     """Accuracy rises with the bits."""
 
-    def __call__(self, widths: tuple[int, ...]) -> float:
-        return 90.0 - math.fsum(width**-2.0 for width in widths)
+    def __call__(self, widths: tuple[int, ...]) -> Score:
+        return Score(90.0 - math.fsum(width**-2.0 for width in widths), 0.5)
 
     def key(self) -> str:
         return "formula"

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from converters.recipe import parse_recipe
-from converters.search.measures import RoundedAccuracy, TrainedAccuracy, recipe_for, top1
+from converters.search.measures import (
+    RoundedAccuracy,
+    TrainedAccuracy,
+    class_probabilities,
+    recipe_for,
+    score,
+)
+from converters.search.trials import Score
 from tflnest.dataset import Dataset
 from tflnest.errors import TflnestError
 from tflnest.model import Model
@@ -47,15 +54,23 @@ def test_a_recipe_names_every_filter_and_can_be_written_down():
     assert recipe_for(("a", "b"), (2, 4), single=True).levels == (3,)
 
 
+def test_outputs_become_class_probabilities_that_sum_to_1():
+    outputs = np.array([[127, -128, -128], [0, -1, -127]], np.int8)
+    real = Model.load(SOURCE)
+    shares = class_probabilities(real, outputs.astype(np.float32))
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0)
+    assert (shares > 0).all() and shares.argmax(axis=1).tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("single", [True, False])
 def test_rounded_attempts_have_the_widths_and_repeat(data, single):
     measure = RoundedAccuracy(SOURCE.read_bytes(), NAMES, *data, single=single, seed=1)
     widths = tuple(4 if number % 2 else 2 for number in range(len(NAMES)))
     model = measure.build(widths)
     assert len(model.directory.levels) == (1 if single else 2)
-    assert measure(widths) == top1(model, data[1])
+    assert measure(widths) == score(model, data[1])
     full = measure.build((8,) * len(NAMES))
-    assert full.directory is None and top1(full, data[1]) > 90
+    assert full.directory is None and score(full, data[1]).accuracy > 90
 
 
 def test_a_journal_belongs_to_model_data_options_and_seed(data):
@@ -83,10 +98,10 @@ def test_trained_attempts_repeat_and_diverging_ones_are_known(data, monkeypatch)
     widths = (4,) * len(NAMES)
     model = measure.build(widths)
     assert len(model.directory.levels) == 1
-    assert top1(model, data[1]) > 80
+    assert score(model, data[1]).accuracy > 80
     assert model.to_bytes() == measure.build(widths).to_bytes()
     diverging = replace(measure, rate=1e30)
-    assert diverging(widths) == 0.0
+    assert diverging(widths) == Score(0.0, 1e9)
     monkeypatch.setattr(TrainedAccuracy, "_trained", lambda self, widths: None)
     with pytest.raises(TflnestError, match=r"the widths 4 .* diverged"):
         diverging.build(widths)
