@@ -145,7 +145,7 @@ def _is_pointwise(params: ConvParams) -> bool:
 
 
 def _as_conv(params: DepthwiseConvParams) -> ConvParams:
-    """A depthwise convolution over a single channel as an ordinary one."""
+    """A depthwise convolution as an ordinary one with a group for each input channel."""
     return ConvParams(
         input=params.input,
         output=params.output,
@@ -153,7 +153,7 @@ def _as_conv(params: DepthwiseConvParams) -> ConvParams:
         stride=params.stride,
         dilation=params.dilation,
         padding=params.padding,
-        groups=1,
+        groups=params.input.channels,
         tile_channels=params.tile_channels,
         requantization=params.requantization,
     )
@@ -165,11 +165,10 @@ def depthwise_conv_scratch(params: DepthwiseConvParams, core: Core) -> int:
         return 0
     layout = _LAYOUTS[core]
     channels, taps = min(params.tile_channels, params.output.channels), params.products
-    if params.input.channels == 1 and params.output.channels > 1:
-        return conv_scratch(_as_conv(params), core) + _up(channels * taps, 8)
-    size = layout.tile_bytes(channels, 0)
     if params.input.channels != params.output.channels or taps > TABLE_TAPS:
-        return size + _up(channels * taps, 8)
+        group = min(channels, params.output.channels // params.input.channels)
+        return conv_scratch(_as_conv(params), core) + _up(group * taps, 8)
+    size = layout.tile_bytes(channels, 0)
     tables = 2 * layout.table_entries(taps) * POINTER_BYTES
     return size + tables + _up(channels, 8) + layout.depthwise_bytes(channels, taps)
 

@@ -18,12 +18,10 @@
 
 static void text(const char *characters)
 {
-    uint32_t count = 0;
-
-    while (characters[count] != '\0') {
-        count++;
+    /* One by one: compilers make a call of strlen() of a loop that counts. */
+    for (; *characters != '\0'; characters++) {
+        port_write((const uint8_t *)characters, 1u);
     }
-    port_write((const uint8_t *)characters, count);
 }
 
 static void decimal(int32_t value)

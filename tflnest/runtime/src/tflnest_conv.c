@@ -216,7 +216,7 @@ __attribute__((noinline)) static void decode_turned(tflnest_tile *tile, const tf
 }
 
 void tflnest_convolution_run(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
-                             int8_t *output, void *scratch, int8_t *turned)
+                             int8_t *output, void *scratch, int is_depthwise)
 {
     const uint32_t size = tile_channels(params), channels = (uint32_t)params->output.channels;
     const uint32_t group_channels = channels / (uint32_t)params->groups;
@@ -229,7 +229,8 @@ void tflnest_convolution_run(const tflnest_conv_params *params, const tflnest_fi
     for (uint32_t first = 0, count; first < channels; first += count) {
         const uint32_t group = first / group_channels, left = (group + 1) * group_channels - first;
         count = left < size ? left : size;
-        if (turned != NULL) {
+        if (is_depthwise) {
+            int8_t *turned = (int8_t *)scratch + tflnest_conv_get_buffer_size(params);
             decode_turned(&work.tile, filter, first, count, channels, turned);
         } else {
             tflnest_tile_decode(&work.tile, filter, first, count);
@@ -244,8 +245,8 @@ void tflnest_convolution_run(const tflnest_conv_params *params, const tflnest_fi
 }
 
 /* A function of its own, so that the stack holds its variables only where it runs. */
-__attribute__((noinline)) static void run_unbuffered(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
-                           int8_t *output)
+__attribute__((noinline)) static void run_unbuffered(const tflnest_conv_params *params, const tflnest_filter *filter,
+                                                     const int8_t *input, int8_t *output)
 {
     const tflnest_unbuffered work = {
         .input = &params->input,
@@ -269,6 +270,6 @@ void tflnest_conv_s8(const tflnest_conv_params *params, const tflnest_filter *fi
     if (params->tile_channels == 0) {
         run_unbuffered(params, filter, input, output);
     } else {
-        tflnest_convolution_run(params, filter, input, output, scratch, NULL);
+        tflnest_convolution_run(params, filter, input, output, scratch, 0);
     }
 }

@@ -4,12 +4,13 @@
 
 #include "tflnest/tflnest_conv.h"
 
-/* Convolve tile after tile; `params->tile_channels` is 1 or more.
+/* Convolve with tiles; `params->tile_channels` is 1 or more.
  *
- * turned NULL for a filter of the shape that `tflnest_conv_s8` takes. For one of the shape (1, height, width, output
- *        channels) over a single input channel: room for the weights of a tile.
+ * is_depthwise 0 for a filter of the shape that `tflnest_conv_s8` takes; 1 for one of the shape (1, height, width,
+ *              output channels) with a group for each input channel. It needs room for the weights of a tile behind the
+ *              scratch of `tflnest_conv_s8`.
  */
 void tflnest_convolution_run(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
-                             int8_t *output, void *scratch, int8_t *turned);
+                             int8_t *output, void *scratch, int is_depthwise);
 
 #endif

@@ -10,10 +10,10 @@
 #include "tflnest_tile.h"
 #include "tflnest_unbuffered.h"
 
-/* A depthwise convolution over one tile. */
+/* A depthwise convolution over one tile, by table. */
 typedef struct {
     const tflnest_depthwise_conv_params *params;
-    tflnest_depthwise by_table; /* its tile and weights are used without a table, too */
+    tflnest_depthwise by_table;
     uintptr_t *inside;          /* where each tap lies, from the first one */
     uintptr_t *addresses;       /* where each tap lies, for windows that reach over the border */
     int8_t *blank;              /* a pixel outside the image */
@@ -36,13 +36,7 @@ static int uses_table(const tflnest_depthwise_conv_params *params)
     return params->input.channels == params->output.channels && tap_count(params) <= TFLNEST_TABLE_TAPS;
 }
 
-/* Whether it is computed as an ordinary convolution: all output channels read the same input channel. */
-static int is_single(const tflnest_depthwise_conv_params *params)
-{
-    return params->input.channels == 1 && params->output.channels > 1;
-}
-
-/* The same as an ordinary convolution. */
+/* The same as an ordinary convolution with a group for each input channel: for what is not computed by table. */
 static tflnest_conv_params as_conv(const tflnest_depthwise_conv_params *params)
 {
     const tflnest_conv_params conv = {
@@ -52,15 +46,15 @@ static tflnest_conv_params as_conv(const tflnest_depthwise_conv_params *params)
         .stride = params->stride,
         .dilation = params->dilation,
         .padding = params->padding,
-        .groups = 1,
+        .groups = params->input.channels,
         .tile_channels = params->tile_channels,
         .requantization = params->requantization,
     };
     return conv;
 }
 
-/* Bytes that it takes so. */
-static uint32_t single_bytes(const tflnest_depthwise_conv_params *params)
+/* Bytes that it takes so, without room for turned weights. */
+static uint32_t grouped_bytes(const tflnest_depthwise_conv_params *params)
 {
     const tflnest_conv_params conv = as_conv(params);
     return tflnest_conv_get_buffer_size(&conv);
@@ -89,19 +83,19 @@ tflnest_status tflnest_depthwise_conv_check(const tflnest_depthwise_conv_params 
 static uint32_t table_bytes(const tflnest_depthwise_conv_params *params)
 {
     const uint32_t entries = tflnest_depthwise_entries(tap_count(params));
-    return uses_table(params) ? 2 * entries * (uint32_t)sizeof(uintptr_t) : 0;
+    return 2 * entries * (uint32_t)sizeof(uintptr_t);
 }
 
 static uint32_t blank_bytes(const tflnest_depthwise_conv_params *params)
 {
-    return uses_table(params) ? (tile_channels(params) + 7u) / 8u * 8u : 0;
+    return (tile_channels(params) + 7u) & ~7u;
 }
 
-/* Bytes for the weights of a tile. */
-static uint32_t weight_bytes(const tflnest_depthwise_conv_params *params)
+/* Bytes for the weights of a tile without a table, a tile being no larger than a group. */
+static uint32_t turned_bytes(const tflnest_depthwise_conv_params *params)
 {
-    const uint32_t channels = tile_channels(params), taps = tap_count(params);
-    return uses_table(params) ? tflnest_depthwise_room(channels, taps) : (channels * taps + 7u) & ~7u;
+    const int32_t group = params->output.channels / params->input.channels;
+    return ((uint32_t)tflnest_min(params->tile_channels, group) * tap_count(params) + 7u) & ~7u;
 }
 
 uint32_t tflnest_depthwise_conv_get_buffer_size(const tflnest_depthwise_conv_params *params)
@@ -109,14 +103,12 @@ uint32_t tflnest_depthwise_conv_get_buffer_size(const tflnest_depthwise_conv_par
     if (params->tile_channels == 0) {
         return 0;
     }
-    if (is_single(params)) {
-        return single_bytes(params) + weight_bytes(params);
+    if (!uses_table(params)) {
+        return grouped_bytes(params) + turned_bytes(params);
     }
     return tflnest_tile_bytes(tile_channels(params), 0) + table_bytes(params) + blank_bytes(params) +
-           weight_bytes(params);
+           tflnest_depthwise_room(tile_channels(params), tap_count(params));
 }
-
-/* --------------------------------------------------------------------------------------------- by table */
 
 static void fill_tables(depthwise *work)
 {
@@ -182,7 +174,7 @@ static void run_border(const depthwise *work, const int8_t *image, int32_t top, 
 }
 
 /* One row of windows of an image, from the tile's first channel on. */
-static void run_table_row(const depthwise *work, tflnest_taps inside, const int8_t *image, int32_t top, int8_t *row)
+static void run_row(const depthwise *work, tflnest_taps inside, const int8_t *image, int32_t top, int8_t *row)
 {
     const tflnest_depthwise_conv_params *params = work->params;
     const int32_t bottom = top + (params->filter.height - 1) * params->dilation.height;
@@ -206,92 +198,28 @@ static void run_table_row(const depthwise *work, tflnest_taps inside, const int8
         run_border(work, image, top, x, row);
     }
 }
-
-/* ---------------------------------------------------------------------------------------------- by window */
-
-static void decode_tile(depthwise *work, const tflnest_filter *filter, uint32_t first, uint32_t channels)
-{
-    tflnest_depthwise *flat = &work->by_table;
-    int8_t *decoded = flat->room;
-    tflnest_tile_set_channels(&flat->tile, filter, first, channels);
-    if (filter->values != NULL) {
-        flat->weights = filter->values + first;
-        flat->pitch = flat->channels;
-        return;
-    }
-    for (uint32_t i = 0; i < flat->taps; i++) {
-        tflnest_decode(filter, i * flat->channels + first, channels, decoded + i * channels);
-    }
-    flat->weights = decoded;
-    flat->pitch = channels;
-}
-
-/* One output. */
-static int32_t sum_window(const depthwise *work, uint32_t channel, const int8_t *image, int32_t top, int32_t left)
-{
-    const tflnest_depthwise_conv_params *params = work->params;
-    const tflnest_extent *filter = &params->filter, *dilation = &params->dilation;
-    const tflnest_taps rows = tflnest_taps_inside(top, filter->height, dilation->height, params->input.height);
-    const tflnest_taps columns = tflnest_taps_inside(left, filter->width, dilation->width, params->input.width);
-    const int32_t step = dilation->width * params->input.channels, zero_point = params->requantization.input_zero_point;
-    const uint32_t pitch = work->by_table.pitch;
-    int32_t sum = 0;
-    for (int32_t y = rows.first; y < rows.end; y++) {
-        const int32_t row = top + y * dilation->height, column = left + columns.first * dilation->width;
-        uint32_t w = (uint32_t)(y * filter->width + columns.first) * pitch + channel;
-        int32_t x = (row * params->input.width + column) * params->input.channels;
-        for (int32_t i = columns.first; i < columns.end; i++) {
-            sum += (image[x] - zero_point) * work->by_table.weights[w];
-            x += step;
-            w += pitch;
-        }
-    }
-    return sum;
-}
-
-/* One row of windows of an image, for the tile's channels. */
-static void run_window_row(const depthwise *work, const int8_t *image, uint32_t first, int32_t top, int8_t *output)
-{
-    const tflnest_depthwise_conv_params *params = work->params;
-    const tflnest_tile *tile = &work->by_table.tile;
-    const uint32_t multiplier = (uint32_t)(params->output.channels / params->input.channels);
-    int32_t left = -params->padding.width;
-    for (int32_t x = 0; x < params->output.width; x++) {
-        for (uint32_t c = 0; c < tile->channels; c++) {
-            const int32_t sum = sum_window(work, c, image + (first + c) / multiplier, top, left);
-            output[c] = tflnest_tile_finish(tile, c, tflnest_add_wrapping(sum, tile->parameters[c].bias));
-        }
-        output += x + 1 < params->output.width ? params->output.channels : 0;
-        left += params->stride.width;
-    }
-}
-
-__attribute__((noinline)) static void run_tile(const depthwise *work, const int8_t *input, uint32_t first, int8_t *output)
+__attribute__((noinline)) static void run_tile(const depthwise *work, const int8_t *input, uint32_t first,
+                                               int8_t *output)
 {
     const tflnest_depthwise_conv_params *params = work->params;
     const int32_t image = params->input.height * params->input.width * params->input.channels;
     const int32_t row = params->output.width * params->output.channels;
-    const int by_table = uses_table(params);
     const tflnest_taps inside = windows_inside(params);
     for (int32_t n = 0; n < params->output.batches; n++) {
         for (int32_t y = 0; y < params->output.height; y++) {
             const int32_t top = y * params->stride.height - params->padding.height;
             int8_t *to = output + (n * params->output.height + y) * row + first;
-            if (by_table) {
-                run_table_row(work, inside, input + n * image + first, top, to);
-            } else {
-                run_window_row(work, input + n * image, first, top, to);
-            }
+            run_row(work, inside, input + n * image + first, top, to);
         }
     }
 }
 
 /* All tiles, one after another. It and the next two stay functions, so that the stack holds one of them. */
-__attribute__((noinline)) static void run_tiles(const tflnest_depthwise_conv_params *params, const tflnest_filter *filter, const int8_t *input,
-                      int8_t *output, void *scratch)
+__attribute__((noinline)) static void run_tiles(const tflnest_depthwise_conv_params *params,
+                                                const tflnest_filter *filter, const int8_t *input, int8_t *output,
+                                                void *scratch)
 {
     const uint32_t size = tile_channels(params), channels = (uint32_t)params->output.channels;
-    const int by_table = uses_table(params);
     uint8_t *free = scratch;
     depthwise work = {.params = params};
     work.by_table.tile = tflnest_tile_place(scratch, size, tap_count(params), &params->requantization);
@@ -304,24 +232,18 @@ __attribute__((noinline)) static void run_tiles(const tflnest_depthwise_conv_par
     work.blank = (void *)free;
     free += blank_bytes(params);
     work.by_table.room = free;
-    if (by_table) {
-        fill_tables(&work);
-    }
-    for (uint32_t first = 0; first < channels;) {
-        uint32_t count = channels - first < size ? channels - first : size;
-        if (by_table) {
-            count = tflnest_depthwise_tile(count);
-            tflnest_depthwise_decode(&work.by_table, filter, first, count);
-        } else {
-            decode_tile(&work, filter, first, count);
-        }
+    fill_tables(&work);
+    for (uint32_t first = 0, count; first < channels; first += count) {
+        const uint32_t left = channels - first;
+        count = tflnest_depthwise_tile(left < size ? left : size);
+        tflnest_depthwise_decode(&work.by_table, filter, first, count);
         run_tile(&work, input, first, output);
-        first += count;
     }
 }
 
-__attribute__((noinline)) static void run_unbuffered(const tflnest_depthwise_conv_params *params, const tflnest_filter *filter,
-                           const int8_t *input, int8_t *output)
+__attribute__((noinline)) static void run_unbuffered(const tflnest_depthwise_conv_params *params,
+                                                     const tflnest_filter *filter, const int8_t *input,
+                                                     int8_t *output)
 {
     const tflnest_unbuffered work = {
         .input = &params->input,
@@ -339,13 +261,12 @@ __attribute__((noinline)) static void run_unbuffered(const tflnest_depthwise_con
     tflnest_unbuffered_run(&work, filter, input, output);
 }
 
-__attribute__((noinline)) static void run_single(const tflnest_depthwise_conv_params *params,
-                                                 const tflnest_filter *filter, const int8_t *input, int8_t *output,
-                                                 void *scratch)
+__attribute__((noinline)) static void run_grouped(const tflnest_depthwise_conv_params *params,
+                                                  const tflnest_filter *filter, const int8_t *input, int8_t *output,
+                                                  void *scratch)
 {
     const tflnest_conv_params conv = as_conv(params);
-    int8_t *turned = (int8_t *)scratch + single_bytes(params);
-    tflnest_convolution_run(&conv, filter, input, output, scratch, turned);
+    tflnest_convolution_run(&conv, filter, input, output, scratch, 1);
 }
 
 void tflnest_depthwise_conv_s8(const tflnest_depthwise_conv_params *params, const tflnest_filter *filter,
@@ -353,9 +274,9 @@ void tflnest_depthwise_conv_s8(const tflnest_depthwise_conv_params *params, cons
 {
     if (params->tile_channels == 0) {
         run_unbuffered(params, filter, input, output);
-    } else if (is_single(params)) {
-        run_single(params, filter, input, output, scratch);
-    } else {
+    } else if (uses_table(params)) {
         run_tiles(params, filter, input, output, scratch);
+    } else {
+        run_grouped(params, filter, input, output, scratch);
     }
 }

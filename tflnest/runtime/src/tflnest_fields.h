@@ -13,11 +13,6 @@ typedef enum {
     TFLNEST_FIELDS_4_4
 } tflnest_field_list;
 
-static inline int tflnest_field_is(const tflnest_field *field, uint32_t bits, uint32_t shift)
-{
-    return field->bits == bits && field->shift == shift;
-}
-
 /* Exchange bits between words: of each unit, `high` keeps its upper bits and takes the upper ones of `low`, `low`
  * gets the lower ones of both. A unit has twice as many bits as `shift`, and `mask` covers its lower ones. */
 #define TFLNEST_INTERLEAVE(high, low, shift, mask)                     \
@@ -32,25 +27,6 @@ static inline int tflnest_field_is(const tflnest_field *field, uint32_t bits, ui
 #define TFLNEST_EVEN_BITS UINT32_C(0x55555555)
 
 /* The list of a filter's fields; one of those listed only where the offset takes 128 off. */
-static inline tflnest_field_list tflnest_fields_of(const tflnest_filter *filter)
-{
-    const tflnest_field *fields = filter->fields;
-    if (filter->values != NULL || !filter->disjoint || filter->offset < 128 || !tflnest_field_is(&fields[0], 4, 4)) {
-        return TFLNEST_FIELDS_OTHER;
-    }
-    if (filter->field_count == 1) {
-        return TFLNEST_FIELDS_4;
-    }
-    if (filter->field_count == 2 && tflnest_field_is(&fields[1], 4, 0)) {
-        return TFLNEST_FIELDS_4_4;
-    }
-    if (filter->field_count == 2 && tflnest_field_is(&fields[1], 2, 2)) {
-        return TFLNEST_FIELDS_4_2;
-    }
-    if (filter->field_count == 3 && tflnest_field_is(&fields[1], 2, 2) && tflnest_field_is(&fields[2], 2, 0)) {
-        return TFLNEST_FIELDS_4_2_2;
-    }
-    return TFLNEST_FIELDS_OTHER;
-}
+tflnest_field_list tflnest_fields_of(const tflnest_filter *filter);
 
 #endif
