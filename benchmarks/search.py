@@ -86,6 +86,7 @@ class Setting:
         single: Whether models have the found widths alone.
         max_steps: Steps of phase 2.
         journals: Folder of the journals.
+        factors: How many times smaller than float32 the filters of the first table shall be.
         seed: Of the searches.
     """
 
@@ -97,6 +98,7 @@ class Setting:
     single: bool
     max_steps: int
     journals: Path
+    factors: tuple[float, ...] = FACTORS
     seed: int = 0
 
     @property
@@ -284,7 +286,7 @@ def difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[flo
 
 def budgets(bench: Bench) -> Iterator[tuple[Found, Found]]:
     """Searches for filters so many times smaller than float32, with the paper's widths and with finer ones."""
-    for factor in FACTORS:
+    for factor in bench.setting.factors:
         budget = int(4 * bench.int8_bytes / factor)
         share = budget / bench.int8_bytes
         for name, widths in (("2,4,6,8", CHOICES), (",".join(map(str, FINER)), FINER)):
@@ -404,6 +406,13 @@ def _subjects(models: str, files: tuple[Path | None, Path | None, Path | None]) 
     "--qat-epochs", type=click.IntRange(0), default=0, help="Train attempts so long. [default: round]"
 )
 @click.option("--training", type=click.IntRange(2), default=20000, show_default=True, metavar="N")
+@click.option(
+    "--factors",
+    default=",".join(f"{factor:g}" for factor in FACTORS),
+    show_default=True,
+    metavar="N,...",
+    help="How many times smaller than float32 the table of budgets asks for.",
+)
 @click.option("--nested", is_flag=True, help="Keep a full-bit level above the found widths.")
 @click.option("--max-steps", type=click.IntRange(0), default=MAX_STEPS, show_default=True, metavar="N")
 @click.option(
@@ -423,6 +432,7 @@ def command(
     images: int | None,
     qat_epochs: int,
     training: int,
+    factors: str,
     nested: bool,
     max_steps: int,
     journals: Path | None,
@@ -437,13 +447,17 @@ def command(
     names = tables.split(",")
     if unknown := set(names) - set(makers):
         raise click.BadParameter(f"there is no table {min(unknown)!r}; there are {', '.join(TABLES)}")
+    try:
+        sizes = tuple(float(factor) for factor in factors.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{factors!r} is no list of numbers") from None
     documents = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = journals or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for subject in _subjects(models, (model, calibration_data, data)):
             setting = Setting(
-                subject, validation, images, qat_epochs, training, not nested, max_steps, folder
+                subject, validation, images, qat_epochs, training, not nested, max_steps, folder, sizes
             )
             bench = Bench(setting)
             if style == "markdown":
