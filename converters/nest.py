@@ -29,11 +29,12 @@ GROUPED_BYTES = 1024
 
 
 class _Writer:
-    """Adds constants to a tree, one buffer per content, and notes which page each belongs to."""
+    """Adds constants to a tree, one buffer and one new tensor per content, and notes which page each belongs to."""
 
     def __init__(self, tree: Any) -> None:
         self.tree = tree
         self._buffers: dict[bytes, int] = {}
+        self._tensors: dict[tuple[int, str, tuple[int, ...], bytes], int] = {}
         self.pages: dict[int, int] = {}
 
     def buffer(self, content: bytes, page: int) -> int:
@@ -45,9 +46,18 @@ class _Writer:
         return index
 
     def append(self, subgraph: Any, values: NDArray[Any], type_name: str, page: int) -> int:
-        """Append a constant tensor; returns its index."""
-        subgraph.tensors.append(schema().TensorT())
-        return self.overwrite(subgraph, len(subgraph.tensors) - 1, values, type_name, page)
+        """Append a constant tensor, unless there is one of this content already; returns its index.
+
+        Runtimes keep a structure per tensor in memory, so that fewer tensors are a smaller arena.
+        """
+        content = values.tobytes()
+        key = (id(subgraph), type_name, values.shape, content)
+        if key not in self._tensors:
+            subgraph.tensors.append(schema().TensorT())
+            self._tensors[key] = len(subgraph.tensors) - 1
+            return self.overwrite(subgraph, self._tensors[key], values, type_name, page)
+        self.buffer(content, page)
+        return self._tensors[key]
 
     def overwrite(self, subgraph: Any, index: int, values: NDArray[Any], type_name: str, page: int) -> int:
         """Put a constant in the place of another tensor; returns its index."""

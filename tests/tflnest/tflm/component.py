@@ -67,16 +67,8 @@ class Toolset:
         def one(number: int, path: Path) -> Path:
             made = output / f"{number}_{path.stem}.o"
             own = [self.c, *c_flags] if path.suffix == ".c" else [self.cxx, *cxx_flags]
-            command = [
-                *own,
-                *self.flags,
-                *(f"-I{item}" for item in include),
-                "-c",
-                str(path),
-                "-o",
-                str(made),
-            ]
-            run(command)
+            folders = [*(f"-I{item}" for item in include), *(f"-isystem{item}" for item in system)]
+            run([*own, *self.flags, *folders, "-c", str(path), "-o", str(made)])
             return made
 
         with ThreadPoolExecutor(COMPILERS) as pool:

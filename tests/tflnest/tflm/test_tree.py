@@ -5,7 +5,6 @@ Needs the environment variable TFLM_ROOT; see tests/tflnest/tflm/tree.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,12 @@ from firmware_sim.board import Board
 from firmware_sim.counting import Counter
 from firmware_sim.emulator import run as run_firmware
 from firmware_sim.qemu import find_qemu
-from firmware_sim.toolchain import Toolchain, core_flags
+from firmware_sim.toolchain import Toolchain
 from tests.exactness import random_inputs
 from tests.models import everything, nested
 from tests.shared import SHARED
 from tests.tflnest.tflm import tree
+from tests.tflnest.tflm.board import BOARD, LEVELS, SETTINGS, Printed, board_tree, link, objects_for
 from tests.tflnest.tflm.component import Toolset, run
 from tests.tflnest.tflm.tree import Tree
 from tflnest.errors import TflnestError
@@ -28,37 +28,7 @@ from tflnest.model import Model
 
 pytestmark = pytest.mark.slow
 
-LEVELS = (8, 4, 6, 8)
 MODELS = ("kws_ref_model", "micro_speech_quantized", "pretrainedResnet_quant", "ad01_int8")
-BOARD = "mps2-an386"
-PREFIX = "arm-none-eabi-"
-SETTINGS = ("-DLEVELS=" + ",".join(map(str, LEVELS)), "-DARENA_BYTES=98304")
-ARM = (
-    "-O2",
-    "-ffunction-sections",
-    "-fdata-sections",
-    "-fno-unwind-tables",
-    "-fno-asynchronous-unwind-tables",
-)
-
-
-@dataclass(frozen=True)
-class Printed:
-    """What the program says.
-
-    Attributes:
-        numbers: By name.
-        outputs: Of the stock model, then of the nested one at every level.
-    """
-
-    numbers: dict[str, int]
-    outputs: list[bytes]
-
-    @classmethod
-    def parse(cls, text: str) -> Printed:
-        rows = [line.split() for line in text.splitlines() if line and not line.startswith("tflnest:")]
-        outputs = [bytes.fromhex(row[1]) for row in rows if row[0] == "output"]
-        return cls({row[0]: int(row[1]) for row in rows if row[0] != "output"}, outputs)
 
 
 def inputs(name: str, folder: Path) -> tuple[Path, bytes, np.ndarray]:
@@ -105,13 +75,9 @@ def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         find_qemu()
     except TflnestError as error:
         pytest.skip(error.message)
-    flags = (*ARM, *core_flags(Board.load(BOARD).core), "-DTF_LITE_STRIP_ERROR_STRINGS")
-    built = Tree(
-        path, Toolset(f"{PREFIX}gcc", f"{PREFIX}g++", flags), request.param == "cmsis_nn", own_log=True
-    )
+    built = board_tree(path, request.param == "cmsis_nn")
     folder = tmp_path_factory.mktemp(request.param)
-    port = Path(tree.__file__).parents[3] / "firmware_sim/ports"
-    return request.param, [*built.program(folder, (*SETTINGS, "-DBOARD", f"-I{port}")), built.library(folder)]
+    return request.param, [*objects_for(built, folder), built.library(folder)]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -119,10 +85,7 @@ def test_on_an_emulated_board(name: str, board: tuple[str, list[Path]], tmp_path
     kernels, objects = board
     source, content, sample = inputs(name, tmp_path)
     profile = Board.load(BOARD)
-    libraries = ["-lstdc++", "-lm"]
-    image = Toolchain.find().link(
-        profile, [*objects[:-1], source, objects[-1], *libraries], tmp_path / "f.elf", flags=()
-    )
+    image = link(Toolchain.find(), [*objects[:-1], source, objects[-1]], tmp_path / "firmware.elf")
     finished = run_firmware(profile, image, counter=Counter(), timeout_s=120)
     assert finished.status == 0, finished.output[-500:]
     printed = Printed.parse(finished.output.decode())

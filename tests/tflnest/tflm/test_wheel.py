@@ -204,3 +204,19 @@ def test_one_error_of_an_operator_that_makes_no_sense(library: Path) -> None:
     assert answer.error
     said = [line for line in answer.log.splitlines() if line.startswith("tflnest:")]
     assert len(said) == 1 and "its options have an unknown key" in said[0], answer.log
+
+
+#: Bytes by which the arena of 64 bits is larger with two and with three levels: no scales of channels are saved
+#: there, and a structure of TFLM's for each constant counts.
+LARGER = {"ad01_int8": (0, 256), "hello_world_int8": (32, 96), "micro_speech_quantized": (0, 32)}
+
+
+@pytest.mark.parametrize("name", [name for name in INT8_MODELS if "mobilenet" not in name])
+def test_the_arena_is_not_larger_than_that_of_the_int8_model(name: str, library: Path) -> None:
+    model = shared_model(name)
+    stock = sum(ask(library, Job(model.to_bytes(), is_open=False, records=True)).arena)
+    assert stock > 0
+    for levels, allowed in zip(((4, 8), (4, 6, 8)), LARGER.get(name, (0, 0)), strict=True):
+        content = nested(model, everything(levels)).to_bytes()
+        own = sum(ask(library, Job(content, records=True)).arena)
+        assert 0 < own <= stock + allowed, f"{levels}: {own} bytes, {stock} with the int8 model"

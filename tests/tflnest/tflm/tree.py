@@ -7,6 +7,7 @@ downloads: flatbuffers, gemmlowp, ruy, and cmsis and cmsis_nn for their kernels)
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.tflnest.tflm.component import HERE, Toolset, lay_out, run, sources
+from tflnest.device.sources import content_key
+from tflnest.native.compiler import cache_folder
 
 #: What the programs' resolver knows.
 KERNELS = ("add", "conv", "depthwise_conv", "fully_connected", "pooling", "softmax", "reshape")
@@ -114,22 +117,34 @@ class Tree:
         return sorted(set(found))
 
     def library(self, folder: Path) -> Path:
-        """Compile TFLM into a library."""
-        flags = (*self.tools.flags, *self.flags)
-        tools = Toolset(self.tools.c, self.tools.cxx, flags)
-        objects = tools.compile(self.files(), (), folder / "tflm", ("-std=c99", "-w"), CXX, self.include)
-        archive = folder / "libtflm.a"
-        run([self.tools.cxx.replace("g++", "ar"), "rcs", archive, *objects])
+        """Compile TFLM into a library; one of the same sources, compiler and flags is taken from the cache."""
+        tools = Toolset(self.tools.c, self.tools.cxx, (*self.tools.flags, *self.flags))
+        files = self.files()
+        version = run([tools.cxx, "--version"]).stdout
+        key = content_key("\0".join([version, str(self.path), *tools.flags, *CXX]), files)
+        archive = cache_folder() / f"tflm-{key}.a"
+        if not archive.is_file():
+            objects = tools.compile(files, (), folder / "tflm", ("-std=c99", "-w"), CXX, self.include)
+            made = folder / "libtflm.a"
+            run([self.tools.cxx.replace("g++", "ar"), "rcs", made, *objects])
+            shutil.copyfile(made, archive.with_suffix(".part"))
+            archive.with_suffix(".part").replace(archive)
         return archive
 
-    def program(self, folder: Path, extra: Sequence[str]) -> list[Path]:
-        """Compile the component and the program on it; returns the object files."""
+    def program(self, folder: Path, settings: Sequence[str], extra: Sequence[str] = ()) -> list[Path]:
+        """Compile the component and the program on it; returns the object files.
+
+        Args:
+            folder: Where everything is written.
+            settings: Flags of the program.
+            extra: Flags of both.
+        """
         component = lay_out(folder / "component")
-        flags = (*self.tools.flags, *self.flags)
+        flags = (*self.tools.flags, *self.flags, *extra)
         own = Toolset(self.tools.c, self.tools.cxx, flags).compile(
             sources(component), (component,), folder / "own", system=self.include
         )
-        tools = Toolset(self.tools.c, self.tools.cxx, (*flags, *extra))
+        tools = Toolset(self.tools.c, self.tools.cxx, (*flags, *settings))
         program = HERE / "program/runner.cc"
         return [*own, *tools.compile([program], (component,), folder / "main", (), CXX, self.include)]
 

@@ -1,0 +1,112 @@
+"""Prints what nested models take in TensorFlow Lite Micro beside the int8 models: arena, and instructions.
+
+Run it from the project's root: `python -m benchmarks.tflm [MODEL.tflite ...]`; without arguments it takes the public
+int8 models in ../shared/models. It needs the `tflite-micro` wheel and a C and a C++ compiler. Where TFLM_ROOT names a
+source tree of TFLM, it also builds firmware with CMSIS-NN for an emulated Cortex-M4 (minutes), with and without
+scratch beyond what the int8 model takes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from firmware_sim.board import Board
+from firmware_sim.counting import Counter
+from firmware_sim.emulator import run as run_firmware
+from firmware_sim.toolchain import Toolchain
+from tests.exactness import random_inputs
+from tests.models import everything, nested
+from tests.shared import int8_paths
+from tests.tflnest.tflm import tree, wheel
+from tests.tflnest.tflm.board import BOARD, LEVELS, Printed, board_tree, link, objects_for
+from tflnest.interpreter import Interpreter
+from tflnest.model import Model
+
+CHAINS = ((4, 8), (4, 6, 8))
+#: Scratch in bytes that each operator may take beyond what the int8 model takes.
+EXTRA = (0, 2304)
+#: Models that fit the program's arena.
+ON_BOARD = ("ad01_int8", "kws_ref_model", "micro_speech_quantized", "pretrainedResnet_quant")
+
+
+def _total(sizes: tuple[int, int]) -> str:
+    return f"{sum(sizes):,} ({sizes[0]:,} + {sizes[1]:,})"
+
+
+def print_wheel(paths: Iterable[Path], folder: Path) -> None:
+    """Arena and exactness in the wheel's interpreter."""
+    library = wheel.build(folder / "wheel")
+    names = " | ".join("4, 6 and 8 bits" if len(chain) == 3 else "4 and 8 bits" for chain in CHAINS)
+    print(f"| model | int8 | {names} | outputs that differ |")
+    print("|---|---|" + "---|" * len(CHAINS) + "---|")
+    for path in paths:
+        stock = path.read_bytes()
+        row = [_total(wheel.ask(library, wheel.Job(stock, is_open=False, records=True)).arena)]
+        wrong = 0
+        for chain in CHAINS:
+            content = nested(Model.from_bytes(stock), everything(chain)).to_bytes()
+            row.append(_total(wheel.ask(library, wheel.Job(content, records=True)).arena))
+            wrong += _count_wrong(library, content, chain)
+        print(f"| {path.stem} | " + " | ".join(row) + f" | {wrong} |", flush=True)
+
+
+def _count_wrong(library: Path, content: bytes, chain: Sequence[int]) -> int:
+    levels = (*reversed(chain), *chain)
+    samples = [row[0] for row in random_inputs(content, len(levels))]
+    pairs = list(zip(levels, samples, strict=True))
+    steps = [step for level, sample in pairs for step in [("set_level", level), ("run", sample)]]
+    values = wheel.ask(library, wheel.Job(content, steps)).results[1::2]
+    reference = [Interpreter(model_content=content, level=level).run(sample) for level, sample in pairs]
+    return sum(int((mine != value).sum()) for mine, value in zip(reference, values, strict=True))
+
+
+def print_board(paths: Iterable[Path], folder: Path) -> None:
+    """Arena, stack and instructions per invoke on the emulated board."""
+    profile = Board.load(BOARD)
+    print(
+        f"| model | extra scratch | arena, int8 | arena | instructions, int8 | at {LEVELS[0]} bits | at 4 bits | stack |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    built = board_tree(tree.root(), has_cmsis=True)
+    library = built.library(folder / "library")
+    for extra in EXTRA:
+        objects = objects_for(built, folder / f"objects_{extra}", (f"-DTFLNEST_TFLM_EXTRA_SCRATCH={extra}",))
+        for path in paths:
+            own = folder / f"{path.stem}_{extra}"
+            own.mkdir()
+            stock = path.read_bytes()
+            content = nested(Model.from_bytes(stock), everything()).to_bytes()
+            sample = random_inputs(stock, 1, seed=5)[0][0]
+            source = tree.models(own, stock, content, sample.tobytes())
+            image = link(Toolchain.find(), [*objects, source, library], own / "firmware.elf")
+            finished = run_firmware(profile, image, counter=Counter(), timeout_s=300)
+            printed = Printed.parse(finished.output.decode())
+            counts = [region.instructions for region in finished.regions]
+            numbers = (
+                printed.numbers["stock"],
+                printed.numbers["nested"],
+                *counts[:3],
+                printed.numbers["stack"],
+            )
+            print(
+                f"| {path.stem} | {extra:,} | " + " | ".join(f"{number:,}" for number in numbers) + " |",
+                flush=True,
+            )
+
+
+def main(paths: Sequence[str | Path]) -> None:
+    """Print the tables."""
+    chosen = [Path(path) for path in paths]
+    with tempfile.TemporaryDirectory(prefix="tflnest-") as folder:
+        print_wheel(chosen, Path(folder))
+        if os.environ.get("TFLM_ROOT"):
+            print()
+            print_board([path for path in chosen if path.stem in ON_BOARD], Path(folder))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or int8_paths())
