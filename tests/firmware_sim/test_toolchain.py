@@ -161,7 +161,7 @@ def test_clang_compiles_ports_without_warnings(name, tmp_path):
     for file, text in port_files(board).items():
         (tmp_path / file).write_text(text)
     files = sorted(map(str, tmp_path.glob("*.c")))
-    assert len(files) == 5
+    assert len(files) == 7
     command = ["clang", "--target=arm-none-eabi", "-isystem", headers_of(Toolchain.find().compiler)]
     flags = [*core_flags(board.core), "-std=c99", "-pedantic", "-O2", *WARNINGS, "-c", f"-I{tmp_path}"]
     done = subprocess.run(
