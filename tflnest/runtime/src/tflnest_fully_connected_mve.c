@@ -22,7 +22,7 @@
 #define GROUPS (BLOCK / TFLNEST_GROUP)
 
 /* Rows that are multiplied before they are requantized; a multiple of 4. */
-#define ROWS 8u
+#define ROWS 12u
 
 /* What multiplies rows; it knows where the members lie. The pointers are moved on. */
 typedef struct {
