@@ -78,6 +78,7 @@ benchmark: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.native_speed --levels 4,6,8
 	$(BIN)/python -m benchmarks.delegate
 	$(BIN)/python -m benchmarks.arena
+	$(BIN)/python -m benchmarks.tflm
 	$(BIN)/python -m benchmarks.bridge
 	$(BIN)/python -m benchmarks.firmware
 	$(BIN)/python -m benchmarks.accuracy --quick --models digits,resnet8,vww_96
