@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.controllers import narrow_levels
 from tests.exactness import random_inputs as any_inputs
 from tests.models import everything, nested, network, random_inputs
 from tests.shared import INT8_MODELS, SHARED
@@ -220,3 +221,13 @@ def test_the_arena_is_not_larger_than_that_of_the_int8_model(name: str, library:
         content = nested(model, everything(levels)).to_bytes()
         own = sum(ask(library, Job(content, records=True)).arena)
         assert 0 < own <= stock + allowed, f"{levels}: {own} bytes, {stock} with the int8 model"
+
+
+def test_levels_that_narrow_activations_are_refused(library: Path) -> None:
+    lower = narrow_levels(nested(network(1), everything()), (4, 8, 8)).to_bytes()
+    answer = ask(library, Job(lower, [("set_level", 4), ("set_level", 6)]))
+    assert answer.results[:2] == [LEVEL, 0]
+    assert "reads activations at fewer than 8 bits, which this runtime does not do" in answer.log
+    highest = narrow_levels(nested(network(1), everything()), (8, 8, 4)).to_bytes()
+    answer = ask(library, Job(highest, is_open=False))
+    assert answer.error and "its highest level reads activations at fewer than 8 bits" in answer.log

@@ -144,7 +144,7 @@ bool LiesInside(const tflnest_tflm *model, const void *data, size_t bytes)
 tflnest_tflm *FindModel(const void *context, const void *options)
 {
     for (tflnest_tflm *model = open_models; model != nullptr; model = model->next) {
-        if ((model->context == nullptr || model->context == context) && LiesInside(model, options, 1)) {
+        if ((model->operators == nullptr || model->context == context) && LiesInside(model, options, 1)) {
             return model;
         }
     }
@@ -288,20 +288,16 @@ void Unlink(tflnest_tflm *model, const tflnest_tflm_operator *entry)
     }
 }
 
-/* Put an operator at the end of a model's list, in place of what it was before the tensors were allocated anew. */
+/* Put an operator at the end of a model's list. */
 bool Link(tflnest_tflm *model, tflnest_tflm_operator *entry)
 {
-    tflnest_tflm_operator *last = nullptr;
-    for (tflnest_tflm_operator *other = model->operators; other != nullptr; other = Next(other)) {
-        if (NodeOf(other)->custom_initial_data == NodeOf(entry)->custom_initial_data) {
-            Unlink(model, other);
-        } else {
-            last = other;
-        }
-    }
+    tflnest_tflm_operator *last = model->operators;
     if (last == nullptr) {
         model->operators = entry;
         return true;
+    }
+    while (Next(last) != nullptr) {
+        last = Next(last);
     }
     last->next = Distance(last, entry);
     return last->next != 0;
@@ -407,14 +403,13 @@ uint32_t PagesOf(const tflnest_options &options, uint32_t position)
     return pages;
 }
 
-/* The highest own level whose pages are there and that the kernels compute; -1 where there is none. */
+/* The highest own level whose pages are there; -1 where there is none. */
 int HighestLevel(const Reading &reading, const tflnest_tflm *model)
 {
     int position = static_cast<int>(reading.filter.available) - 1;
     while (position >= 0) {
         const uint32_t pages = PagesOf(reading.options, static_cast<uint32_t>(position));
-        if (reading.options.activation_bits.values[position] == TFLNEST_MASTER_BITS &&
-            (model == nullptr || (pages & ~static_cast<uint32_t>(model->resident)) == 0)) {
+        if (model == nullptr || (pages & ~static_cast<uint32_t>(model->resident)) == 0) {
             break;
         }
         position--;
@@ -428,12 +423,14 @@ const char *Keep(TfLiteContext *context, TfLiteNode *node, tflnest_tflm *model, 
     const bool slides = reading->options.stock != TFLNEST_STOCK_FULLY_CONNECTED;
     const int position = HighestLevel(*reading, model);
     if (position < 0) {
-        return "there is no level that it can run at: pages are missing, or activations have fewer than 8 bits";
+        return "no level has all its pages";
+    }
+    if (reading->options.activation_bits.values[position] != TFLNEST_MASTER_BITS) {
+        return "its highest level reads activations at fewer than 8 bits, which this runtime does not do";
     }
     if (model != nullptr) {
         void *tensors = context->GetEvalTensor(context, 0);
-        if (model->tensors != nullptr && model->context == context && model->operators != nullptr &&
-            model->tensors != tensors) {
+        if (model->operators != nullptr && model->tensors != tensors) {
             return "nested operators of several subgraphs cannot be switched: do not open the file";
         }
         model->context = context;
@@ -476,8 +473,11 @@ const char *Keep(TfLiteContext *context, TfLiteNode *node, tflnest_tflm *model, 
 template <int kStock>
 void *Init(TfLiteContext *context, const char *buffer, size_t length)
 {
-    if (budget.context != context || budget.is_preparing) {
+    if (budget.context != context || budget.is_preparing) { /* tensors begin to be allocated, maybe anew */
         budget = {context, false, 0, 0};
+        for (tflnest_tflm *model = open_models; model != nullptr; model = model->next) {
+            model->operators = model->context == context ? nullptr : model->operators;
+        }
     }
     tflnest_options options;
     if (buffer != nullptr && length <= UINT32_MAX &&

@@ -137,6 +137,11 @@ int RunAll()
     if (interpreter->AllocateTensors() != kTfLiteOk) {
         return 5;
     }
+    interpreter->~MicroInterpreter();
+    interpreter = new (room) tflite::MicroInterpreter(tflite::GetModel(nested_start), resolver, arena, sizeof arena);
+    if (tflnest_tflm_operators(&nested) != 0 || interpreter->AllocateTensors() != kTfLiteOk) {
+        return 5;
+    }
     WriteNumber("nested", static_cast<uint32_t>(interpreter->arena_used_bytes()));
     WriteNumber("operators", tflnest_tflm_operators(&nested));
     for (uint32_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
