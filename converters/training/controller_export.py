@@ -14,7 +14,6 @@ from converters.activations import ActivationPlan
 from converters.affine import Affine
 from converters.quantization import quantize_with
 from converters.training.controller import HIDDEN, LOGITS, filter_scales
-from converters.training.controller_options import Granularity
 from converters.training.exporting import export_nested
 from tflnest import controller
 from tflnest.model import Model, add_constant, opcode_index
@@ -71,11 +70,8 @@ def export_controller(network: DynamicNetwork, nested: Model) -> ExportedControl
 
 def _int8_controller(network: DynamicNetwork, stem: Tensor) -> Model:
     """MEAN over height and width, and two FULLY_CONNECTED."""
-    operators = len(network.stem.operators)
-    repeats = operators if network.options.granularity is Granularity.NETWORK else 1
     (first, first_bias), (second, second_bias) = network.controller.layers_now()
-    layers = [_numpy(first), _numpy(first_bias), _numpy(second), _numpy(second_bias)]
-    layers[2:] = [np.tile(layers[2], (repeats, 1)), np.tile(layers[3], repeats)]
+    layers = [_numpy(first), _numpy(first_bias), *network.per_operator(_numpy(second), _numpy(second_bias))]
     builder = _FloatController(stem.shape)
     pooled = builder.mean()
     hidden = builder.dense(pooled, layers[0], layers[1], "RELU")

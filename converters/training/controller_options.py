@@ -32,6 +32,9 @@ class ControllerOptions:
         stem: Name or index of the activation, in the float graph, whose means over height and width the
             controller reads; None for the output of the first operator with a filter.
         granularity: Whether each nested operator behind the stem has a choice of its own, or all have the same.
+        assignments: With granularity "network", what the controller chooses between: for each assignment the
+            position in `choices` of every nested operator behind the stem. None for one assignment per choice,
+            the same for all operators. An operator has the same choice in all assignments, or another in each.
         hidden: Units of the hidden layer.
         target: Mean BitOPs to reach, relative to those of the full-bit level, above 0 and at most 1; None for
             no target.
@@ -49,6 +52,7 @@ class ControllerOptions:
     choices: tuple[tuple[int, int], ...] | None = None
     stem: str | int | None = None
     granularity: Granularity = Granularity.OPERATOR
+    assignments: tuple[tuple[int, ...], ...] | None = None
     hidden: int = 64
     target: float | None = None
     beta: float = 0.0
@@ -94,6 +98,36 @@ class ControllerOptions:
                 )
         return choices
 
+    def assignments_of(self, choices: int, operators: int) -> tuple[tuple[int, ...], ...]:
+        """The assignments for a network.
+
+        Args:
+            choices: How many there are.
+            operators: How many operators are controlled.
+
+        Raises:
+            UsageError: There are fewer than two, or they don't fit; or the controller chooses per operator.
+        """
+        if self.assignments is None:
+            return tuple((choice,) * operators for choice in range(choices))
+        if self.granularity is not Granularity.NETWORK:
+            raise UsageError(
+                "assignments are of the whole network, and the controller chooses for each operator",
+                'set granularity = "network", or leave the assignments out',
+            )
+        if len(self.assignments) < 2 or any(len(item) != operators for item in self.assignments):
+            raise UsageError(
+                f"assignments of {[len(item) for item in self.assignments]} operators: "
+                f"two or more of {operators} each were expected"
+            )
+        for operator, of in enumerate(zip(*self.assignments, strict=True)):
+            if not all(0 <= choice < choices for choice in of) or len(set(of)) not in (1, len(of)):
+                raise UsageError(
+                    f"operator {operator} has the choices {list(of)}, of {choices}",
+                    "it must have the same choice in all assignments, or another in each",
+                )
+        return self.assignments
+
     def to_dict(self) -> dict[str, Any]:
         """For the configuration of a saved network."""
         return asdict(self)
@@ -102,8 +136,9 @@ class ControllerOptions:
     def from_dict(cls, values: Mapping[str, Any]) -> ControllerOptions:
         """Invert `to_dict`, also after JSON made lists of the tuples."""
         known = {field.name: values[field.name] for field in fields(cls)}
-        if known["choices"] is not None:
-            known["choices"] = tuple((int(level), int(bits)) for level, bits in known["choices"])
+        for name in ("choices", "assignments"):
+            if known[name] is not None:
+                known[name] = tuple(tuple(map(int, item)) for item in known[name])
         start, end = known.pop("temperature")
         return cls(temperature=(start, end), **known)
 

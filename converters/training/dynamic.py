@@ -13,7 +13,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from converters.quantization import WEIGHTED
-from converters.training.controller import PooledFeatures, WidthController, chosen, sampled
+from converters.training.controller import LOGITS, PooledFeatures, WidthController, chosen, sampled
 from converters.training.controller_options import TARGET_WEIGHT, ControllerOptions, Granularity
 from converters.training.costs import Costs, costs, multiply_accumulates
 from converters.training.network import NestedNetwork, Width
@@ -30,6 +30,10 @@ BATCH = 256
 
 #: Steps of the bisection that finds the price of a target, and the price at which it starts.
 _PRICE_STEPS, _HIGHEST_PRICE = 30, 1e3
+
+
+#: Bias of what is never chosen: far below the smallest logit.
+_NEVER = 4 * LOGITS.range.low
 
 
 @dataclass(frozen=True)
@@ -109,12 +113,16 @@ class DynamicNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type in
         network.trainable = options.train_network
         self.stem = find_stem(network, options.stem)
         self.choices = options.choices_of(network.levels, network.options.activations)
+        whole = options.granularity is Granularity.NETWORK
+        self._selection = _selection(
+            options.assignments_of(len(self.choices), len(self.stem.operators)), len(self.choices)
+        )
         shape = len(features.mean), options.hidden, len(self.stem.operators) * len(self.choices)
         self.costs = _costs(network, self.stem, self.choices, shape)
-        initial = [options.confidence * (item == self.preferred) for item in range(len(self.choices))]
-        self.controller = WidthController(
-            features, len(self.groups), initial, options.hidden, name="controller"
-        )
+        count = len(self._selection) if whole else len(self.choices)
+        initial = [options.confidence * (item == self.preferred) for item in range(count)]
+        groups = 1 if whole else len(self.stem.operators)
+        self.controller = WidthController(features, groups, initial, options.hidden, name="controller")
         self.seed = keras.random.SeedGenerator()
         self.steps = self.add_weight(shape=(), initializer="zeros", trainable=False, name="steps")
         self.built = True
@@ -135,7 +143,13 @@ class DynamicNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type in
 
     def logits(self, inputs: Any) -> Any:
         """Logits of the choices, (samples, operators, choices), as int8 holds them."""
-        return self._per_operator(self._logits(inputs)[1])
+        logits = self._logits(inputs)[1]
+        if self.options.granularity is Granularity.OPERATOR:
+            return logits
+        # What no assignment asks for has the smallest logit; where all ask for the same, it has the only other.
+        asked = self._selection.sum(axis=0)
+        values = ops.where(asked > 1, 0.0, self._per_operator(logits))
+        return ops.where(asked > 0, values, LOGITS.range.low)
 
     def _logits(self, inputs: Any) -> tuple[dict[int, Any], Any]:
         """Values up to the stem, and logits (samples, groups, choices)."""
@@ -156,9 +170,17 @@ class DynamicNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type in
         return values[self.network.preparation.subgraph.outputs[0]]
 
     def _per_operator(self, values: Any) -> Any:
-        """(samples, groups, choices) with a row for every controlled operator."""
-        whole = self.options.granularity is Granularity.NETWORK
-        return ops.repeat(values, len(self.stem.operators), axis=1) if whole else values
+        """Shares or probabilities of what is chosen as those of every operator's choices.
+
+        Args:
+            values: (samples, groups, options): those of the operators, or of the whole network.
+
+        Returns:
+            (samples, operators, choices).
+        """
+        if self.options.granularity is Granularity.OPERATOR:
+            return values
+        return ops.einsum("sgp,pok->sok", values, self._selection)
 
     # ---------------------------------------------------------------------------------------- loss
 
@@ -195,19 +217,32 @@ class DynamicNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type in
     # ------------------------------------------------------------------------------- what it chooses
 
     @property
-    def groups(self) -> tuple[range, ...]:
-        """Which of the controlled operators, by their position among them, share each choice."""
-        count = len(self.stem.operators)
-        if self.options.granularity is Granularity.NETWORK:
-            return (range(count),)
-        return tuple(range(row, row + 1) for row in range(count))
-
-    @property
     def preferred(self) -> int:
-        """The choice whose cost, for all operators, is closest to the target; without one the dearest."""
-        whole = self.costs.fixed + self.costs.choices.sum(axis=0)
+        """The choice, or assignment, whose cost is closest to the target; without one the dearest."""
+        table = self._group_costs()
+        whole = self.costs.fixed + table.sum(axis=0)
         wanted = whole.max() if self.options.target is None else self.options.target
         return int(np.abs(whole - wanted).argmin())
+
+    def _group_costs(self) -> NDArray[np.float32]:
+        """Cost of everything that there is to choose: (operators, choices), or (1, assignments)."""
+        if self.options.granularity is Granularity.OPERATOR:
+            return self.costs.choices
+        costs: NDArray[np.float32] = np.einsum("pok,ok->p", self._selection, self.costs.choices)[None]
+        return costs
+
+    def alternatives(self) -> list[list[tuple[int, ...]]]:
+        """For each choice that is made, its options, as the choice of every controlled operator.
+
+        Where each operator has a choice of its own, the others keep the preferred one.
+        """
+        if self.options.granularity is Granularity.NETWORK:
+            return [[tuple(item) for item in self._selection.argmax(axis=2).tolist()]]
+        common = [self.preferred] * len(self.stem.operators)
+        return [
+            [(*common[:row], choice, *common[row + 1 :]) for choice in range(len(self.choices))]
+            for row in range(len(self.stem.operators))
+        ]
 
     def width_at(self, position: int) -> tuple[int, int]:
         """Level of the network, by position, and activation bits of a choice."""
@@ -289,7 +324,8 @@ class DynamicNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type in
             UsageError: There is no target, or no choices are that cheap or that dear.
         """
         wanted = self.options.target if target is None else target
-        limits = [self.costs.fixed + float(end(self.costs.choices, axis=1).sum()) for end in (np.min, np.max)]
+        table = self._group_costs()
+        limits = [self.costs.fixed + float(end(table, axis=1).sum()) for end in (np.min, np.max)]
         if wanted is None or not limits[0] <= wanted <= limits[1]:
             raise UsageError(
                 f"a mean cost of {wanted} can't be reached",
@@ -311,18 +347,38 @@ class DynamicNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type in
 
     def _prices(self) -> NDArray[np.float32]:
         """Cost of every logit, as shares of what its operators cost at most: (groups * choices,), at most 1."""
-        table = self.costs.choices
-        if self.options.granularity is Granularity.NETWORK:
-            table = table.sum(axis=0, keepdims=True)
+        table = self._group_costs()
         centred = table - table.mean(axis=1, keepdims=True)
         whole: NDArray[np.float32] = (centred / table.max()).reshape(-1)
         return whole
 
     def _chosen(self, pooled: NDArray[np.float32]) -> NDArray[np.int64]:
         """Positions in `choices` that pooled features lead to, (samples, operators)."""
-        logits = ops.convert_to_numpy(self._per_operator(self.controller(pooled)))
-        positions: NDArray[np.int64] = logits.argmax(axis=2)
-        return positions
+        positions: NDArray[np.int64] = ops.convert_to_numpy(self.controller(pooled)).argmax(axis=2)
+        if self.options.granularity is Granularity.OPERATOR:
+            return positions
+        chosen: NDArray[np.int64] = self._selection.argmax(axis=2)[positions[:, 0]]
+        return chosen
+
+    def per_operator(
+        self, weights: NDArray[np.float32], bias: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The controller's last layer with a logit for each choice of each operator.
+
+        Args:
+            weights: (what the controller gives, hidden).
+            bias: (what the controller gives,).
+
+        Returns:
+            The same with (operators * choices) rows; what is never chosen has the smallest logit, always.
+        """
+        if self.options.granularity is Granularity.OPERATOR:
+            return weights, bias
+        asked = self._selection.sum(axis=0)
+        used = np.where(asked == 1, self._selection, 0.0)
+        biases = np.where(asked > 1, 0.0, np.where(asked > 0, np.einsum("pok,p->ok", used, bias), _NEVER))
+        filters = np.einsum("pok,ph->okh", used, weights)
+        return filters.reshape(-1, weights.shape[1]).astype(np.float32), biases.reshape(-1).astype(np.float32)
 
     # ------------------------------------------------------------------------------- saving, export
 
@@ -377,6 +433,12 @@ def pooled_features(
         network.advance(values, 0, stem.ready)
         rows.append(ops.convert_to_numpy(ops.mean(values[stem.tensor], (1, 2))))
     return np.concatenate(rows)
+
+
+def _selection(assignments: Sequence[Sequence[int]], choices: int) -> NDArray[np.float32]:
+    """1 where an assignment gives an operator a choice, (assignments, operators, choices)."""
+    selected: NDArray[np.float32] = np.eye(choices, dtype=np.float32)[np.asarray(assignments)]
+    return selected
 
 
 def _costs(

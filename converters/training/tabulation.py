@@ -42,6 +42,8 @@ class _FixedChoices(keras.Model):  # type: ignore[misc]  # Keras has no type inf
             for operator, position in zip(model.stem.operators, positions, strict=True)
         }
         self.built = True
+        # To compile with XLA takes longer than the one pass.
+        self.compile(jit_compile=False)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """The outputs."""
@@ -81,8 +83,7 @@ def loss_table(
         progress: Told after each choice.
 
     Returns:
-        (samples, groups, choices). With several groups, all but one keep the choice that the controller leans to
-        before training.
+        (samples, choices that are made, options of each): see `DynamicNetwork.alternatives`.
 
     Raises:
         UsageError: The model was not compiled with one loss.
@@ -90,18 +91,16 @@ def loss_table(
     compiled = getattr(model, "loss", None)
     if not (isinstance(compiled, str) or callable(compiled)):
         raise UsageError("the model has no single loss", "call compile(optimizer, loss) first")
-    groups, choices = model.groups, len(model.choices)
-    table = np.empty((len(x), len(groups), choices), np.float32)
-    common = [model.preferred] * len(model.stem.operators)
+    alternatives = model.alternatives()
+    table = np.empty((len(x), len(alternatives), len(alternatives[0])), np.float32)
     rows: dict[tuple[int, ...], NDArray[np.float32]] = {}
-    for number, group in enumerate(groups):
-        for choice in range(choices):
-            positions = tuple(choice if row in group else position for row, position in enumerate(common))
+    for group, options in enumerate(alternatives):
+        for option, positions in enumerate(options):
             if positions not in rows:
                 outputs = _FixedChoices(model, positions).predict(x, batch_size=batch_size, verbose=0)
                 rows[positions] = _losses(keras.losses.get(compiled), y, outputs)
-            table[:, number, choice] = rows[positions]
-            progress("running choices", number * choices + choice + 1, len(groups) * choices)
+            table[:, group, option] = rows[positions]
+            progress("running choices", group * len(options) + option + 1, table[0].size)
     return table
 
 
@@ -125,7 +124,7 @@ def fit_table(
     Args:
         controller: Changed.
         pooled: (samples, channels).
-        table: (samples, groups, choices).
+        table: As from `loss_table`.
         epochs: At most so many; it stops where held-back samples gain no more.
         seed: Draws the held-back samples.
 
@@ -139,7 +138,7 @@ def fit_table(
     last, first = order[:held], order[held:]
     regression = _Regression(controller)
     controller.biases[1].assign(targets[first].mean(axis=0).reshape(-1))
-    regression.compile(keras.optimizers.Adam(1e-3), "mean_squared_error")
+    regression.compile(keras.optimizers.Adam(1e-3), "mean_squared_error", jit_compile=False)
     regression.fit(
         pooled[first],
         targets[first],

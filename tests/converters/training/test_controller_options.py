@@ -45,3 +45,24 @@ def test_options_survive_a_round_trip_through_json() -> None:
         choices=((2, 8), (4, 4)), stem="stem", granularity=Granularity.NETWORK, target=0.4, train_network=True
     )
     assert ControllerOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (((0, 1, 1),), "two or more of 3"),
+        (((0, 1), (1, 1)), "two or more of 3"),
+        (((0, 0, 0), (1, 1, 3)), "operator 2 has the choices"),
+        (((0, 0, 0), (1, 0, 1), (1, 0, 2)), "operator 0 has the choices"),
+    ],
+)
+def test_assignments_that_make_no_sense_are_refused(assignments: Any, message: str) -> None:
+    options = ControllerOptions(granularity=Granularity.NETWORK, assignments=assignments)
+    with pytest.raises(UsageError, match=message):
+        options.assignments_of(3, 3)
+
+
+def test_assignments_are_of_the_whole_network() -> None:
+    assert ControllerOptions().assignments_of(2, 3) == ((0, 0, 0), (1, 1, 1))
+    with pytest.raises(UsageError, match="of the whole network"):
+        ControllerOptions(assignments=((0, 0), (1, 1))).assignments_of(2, 2)
