@@ -34,6 +34,9 @@ DIGITS = ROOT / "examples" / "digits.keras"
 #: Widths at which separate models are trained.
 SEPARATE = (4, 2)
 
+#: Where activations are read at few bits, the part of their range that they hold at first.
+RANGE = 0.4
+
 #: Digits that are trained on, of 1,797.
 DIGITS_TRAINED = 1200
 
@@ -61,7 +64,7 @@ NESTED = Run("nested", "nested, activations at 8 bits")
 BOTH = Run(
     "both",
     "nested, weights and activations",
-    TrainingOptions(activations=True, levels_per_step=3),
+    TrainingOptions(activations=True, levels_per_step=3, activation_range=RANGE),
     short=True,
     follows=True,
 )
@@ -69,7 +72,7 @@ ALONE = {
     bits: Run(
         f"alone-{bits}",
         f"{bits} bits alone, weights and activations",
-        TrainingOptions(activations=True, only_level=bits),
+        TrainingOptions(activations=True, only_level=bits, activation_range=RANGE),
         short=True,
         follows=True,
     )

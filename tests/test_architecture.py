@@ -48,6 +48,7 @@ ON_KERAS = {
         "controller_export",
         "dynamic",
         "exporting",
+        "integers",
         "network",
         "operators",
         "quantizers",

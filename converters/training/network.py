@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from converters.affine import weight_scales
 from converters.planning import PlannedFilter
 from converters.quantization import WEIGHTED, Weighted
+from converters.training.integers import averaged, codes_of, requantized
 from converters.training.operators import Forward, Node, forward
 from converters.training.options import TrainingOptions
 from converters.training.preparation import Preparation
@@ -232,9 +233,9 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
     # ------------------------------------------------------------------------------------- forward
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """The output at the present level, shape (samples, ...)."""
+        """The output at the present level, shape (samples, ...); rounded as the engines do it where not training."""
         values = self.start(inputs)
-        self.advance(values, 0, self.size)
+        self.advance(values, 0, self.size, exact=not training)
         return values[self.preparation.subgraph.outputs[0]]
 
     def start(self, inputs: Any) -> dict[int, Any]:
@@ -253,6 +254,7 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
         start: int,
         stop: int,
         widths: Mapping[int, Sequence[Width]] | None = None,
+        exact: bool = False,
     ) -> None:
         """Run some of the operators.
 
@@ -262,17 +264,54 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
             stop: One after the last.
             widths: Of some operators with filters, by index of the operator; their shares add up to 1 for each
                 sample. The others run at the present level.
+            exact: Round as the integer engines do it; nothing learns then.
         """
         for operator, compute in self._program[start:stop]:
             arguments = [values[index] for index in operator.inputs]
             if operator.index in self._filters and self._selected is not None:
                 value = self._at_selected_level(operator, compute, arguments)
+            elif exact and self._is_exact(operator) and operator.index not in (widths or {}):
+                value = self._in_integers(operator, compute, arguments)
             elif operator.index in self._filters:
                 chosen = (widths or {}).get(operator.index) or (self.present_width(operator.index),)
                 value = self._mixed(operator, compute, arguments, chosen)
             else:
                 value = self._quantized(operator.outputs[0], compute(arguments))
             values[operator.outputs[0]] = value
+
+    def _is_exact(self, operator: Operator) -> bool:
+        """Whether there is integer arithmetic for an operator."""
+        plan = self.preparation.activations
+        if operator.options.get("fused_activation_function", "NONE") not in ("NONE", "RELU", None):
+            return False
+        if (
+            operator.outputs[0] not in plan.parameters
+            or operator.outputs[0] in self.preparation.subgraph.outputs
+        ):
+            return False
+        return operator.index in self._filters or operator.name == "AVERAGE_POOL_2D"
+
+    def _in_integers(self, operator: Operator, compute: Forward, arguments: Sequence[Any]) -> Any:
+        """The output of an operator, rounded as the integer engines do it."""
+        scale, zero_point = self._affine(operator.outputs[0])
+        if operator.name == "AVERAGE_POOL_2D":
+            return averaged(compute([codes_of(arguments[0], scale)]), zero_point) * scale
+        place, trained = WEIGHTED[operator.name], self._filters[operator.index]
+        width = self.present_width(operator.index)
+        source_scale, source_zero_point = self._affine(operator.inputs[place.data])
+        values = arguments[place.data]
+        if width.bits < MASTER_BITS:
+            values = activation_at_bits(values, source_scale, source_zero_point, width.bits)
+        weights, bias = trained.at(width.position)
+        products = source_scale * ops.reshape(trained.scales(), (-1,))
+        chosen = _with_parameters(
+            arguments,
+            place,
+            codes_of(weights, trained.scales()),
+            None if bias is None else codes_of(bias, products),
+        )
+        chosen[place.data] = codes_of(values, source_scale)
+        return requantized(compute(chosen), products / scale, zero_point) * scale
 
     def present_width(self, operator: int) -> Width:
         """How an operator with a filter runs at the present level."""
@@ -328,7 +367,20 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
         plan = self.preparation.activations
         members = [index for index, its in plan.groups.items() if its == group]
         count = sum(self.preparation.subgraph.tensors[index].size for index in members)
-        return learned_scale(plan.parameters[members[0]].scale, self._activation_logarithms[group], count)
+        first = plan.parameters[members[0]].scale
+        if group in self._narrowed_groups():
+            first *= self.options.activation_range
+        return learned_scale(first, self._activation_logarithms[group], count)
+
+    def _narrowed_groups(self) -> set[int]:
+        """Groups of the activations that nested operators read."""
+        groups = self.preparation.activations.groups
+        operators = self.preparation.subgraph.operators
+        return {
+            groups[operators[index].inputs[WEIGHTED[operators[index].name].data]]
+            for index, trained in self._filters.items()
+            if trained.nesting is not None
+        }
 
     # ---------------------------------------------------------------------------------------- loss
 

@@ -56,11 +56,11 @@ def command(
       validation = "validation.npz"
 
     \b
-    More keys: recipe, batch, seed, devices; calibration in [data];
+    More keys: recipe, start, batch, seed, devices; calibration in [data];
       [optimizer]     name, rate, schedule, warmup, momentum, weight_decay
       [augmentation]  flip, shift
       [options]       alpha, distillation, biases_per_level, activations,
-                      levels_per_step
+                      activation_range, levels_per_step, only_level
 
     \b
     Examples:

@@ -49,9 +49,9 @@ def test_the_loss_is_that_of_all_levels_in_training_only(
     network = compiled(make_network((2, 8), alpha=0.5, distillation=0.0))
     x, y = digits[0][0][:32], digits[0][1][:32]
     entropy = keras.losses.SparseCategoricalCrossentropy()
-    full = network(x)
+    full = network(x, training=True)
     with network.at_level(2):
-        part = network(x)
+        part = network(x, training=True)
     separate = float(entropy(y, full)), float(entropy(y, part))
     assert float(network.compute_loss(x, y, full, training=True)) == pytest.approx(
         separate[0] + 0.5 * separate[1], rel=1e-5
@@ -64,9 +64,9 @@ def test_distillation_adds_the_divergence_from_the_full_bit_level(
 ) -> None:
     network = compiled(make_network((2, 8), alpha=0.0, distillation=2.0))
     x, y = digits[0][0][:32], digits[0][1][:32]
-    full = network(x)
+    full = network(x, training=True)
     with network.at_level(2):
-        part = numpy(network(x))
+        part = numpy(network(x, training=True))
     teacher, student = np.clip(numpy(full), 1e-7, 1), np.clip(part, 1e-7, 1)
     divergence = (teacher * np.log(teacher / student)).sum(-1).mean()
     entropy = float(keras.losses.SparseCategoricalCrossentropy()(y, full))

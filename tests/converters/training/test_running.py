@@ -249,7 +249,7 @@ def test_levels_that_take_turns_narrow_activations_like_fixed_ones(
     x = digits[1][0][:64]
     for position, level in enumerate(network.levels):
         with network.at_level(level):
-            expected = keras.ops.convert_to_numpy(network(x))
+            expected = keras.ops.convert_to_numpy(network(x, training=True))
         turn = keras.ops.convert_to_numpy(network._predicted(x, np.int32(position)))
         np.testing.assert_allclose(turn, expected, atol=1e-6)
 
