@@ -220,7 +220,7 @@ def test_a_table_of_losses_trains_the_controller(uneven: Any, digits: Any, granu
     told: list[tuple[int, int]] = []
     explained = model.fit_controller(x, y, progress=lambda stage, done, total: told.append((done, total)))
     assert 0.0 < explained < 1.0
-    assert told[-1][0] == told[-1][1] == len(model.groups) * 2
+    assert told[-1][0] == told[-1][1] == len(model.alternatives()) * 2
     assert model.mean_cost(x) == pytest.approx(0.5, abs=0.03)
     rates = []
     chosen = model.choose(x)
@@ -233,7 +233,7 @@ def test_a_table_of_losses_trains_the_controller(uneven: Any, digits: Any, granu
 def accuracy_at(model: Any, x: Any, y: Any, positions: Any) -> float:
     """Accuracy with given choices."""
     values, _ = model._logits(x)
-    shares = np.eye(len(model.choices), dtype=np.float32)[positions[:, [group[0] for group in model.groups]]]
+    shares = np.eye(len(model.choices), dtype=np.float32)[positions[:, : model.controller.groups]]
     return float((numpy(model._finished(values, shares)).argmax(-1) == y).mean())
 
 
@@ -243,3 +243,67 @@ def test_a_table_needs_a_loss(network: Any, digits: Any) -> None:
     model = add_controller(network, ControllerOptions(), calibration=Dataset(digits[0][0][:64], name="x"))
     with pytest.raises(UsageError, match="no single loss"):
         model.fit_controller(*digits[0])
+
+
+@pytest.fixture(scope="module")
+def mixed(network: Any, digits: Any) -> Any:
+    """A controller that chooses between two assignments of 2, 4 and 8 bits; one operator is the same in both."""
+    keras.utils.set_random_seed(5)
+    model = dynamic(
+        network, digits, granularity="network", assignments=((0, 1, 0, 1, 0), (1, 2, 2, 1, 1)), target=0.55
+    )
+    model.fit_controller(*digits[0], epochs=5)
+    return model
+
+
+def test_a_controller_chooses_between_assignments(mixed: Any, digits: Any) -> None:
+    x = digits[0][0]
+    chosen = {tuple(row) for row in mixed.choose(x).tolist()}
+    assert chosen == {(0, 1, 0, 1, 0), (1, 2, 2, 1, 1)}
+    np.testing.assert_array_equal(numpy(mixed.logits(x)).argmax(-1), mixed.choose(x))
+    assert mixed.mean_cost(x) == pytest.approx(0.55, abs=0.03)
+
+
+@pytest.fixture(scope="module")
+def per_operator(network: Any, digits: Any) -> Any:
+    keras.utils.set_random_seed(6)
+    model = dynamic(
+        network,
+        digits,
+        choices=((2, 8), (4, 5), (4, 8), (8, 8)),
+        target=0.4,
+        annealing_steps=30,
+        confidence=0.5,
+    )
+    model.fit(*digits[0], epochs=2, batch_size=64, verbose=0)
+    model.reach_target(digits[0][0])
+    return model
+
+
+@pytest.mark.parametrize("fixture", ["mixed", "per_operator"])
+def test_the_file_chooses_and_computes_what_was_trained(
+    fixture: str, digits: Any, request: pytest.FixtureRequest
+) -> None:
+    from tflnest.interpreter import Interpreter
+
+    model = request.getfixturevalue(fixture)
+    nested = model.to_nested()
+    x = np.concatenate([digits[0][0], digits[1][0]])
+    interpreter = Interpreter(model=nested, policy="dynamic")
+    outputs, widths = interpreter.run(x), interpreter.widths
+    positions = model.choose(x)
+    wanted = np.asarray(model.choices)[positions]
+    controlled = [
+        column
+        for column, operator in enumerate(widths.operators)
+        if operator.index in nested.controller.operators
+    ]
+    agreed = (widths.weight_bits[:, controlled] == wanted[..., 0]) & (
+        widths.activation_bits[:, controlled] == wanted[..., 1]
+    )
+    assert len({tuple(row) for row in positions}) > 1
+    assert agreed.mean() >= 0.995
+    assert (outputs.argmax(-1) == numpy(model(x)).argmax(-1)).mean() >= 0.995
+    # BitOPs of the file are those that the training counts.
+    full = 64 * model.costs.macs
+    assert widths.bit_operations().mean() / full == pytest.approx(model.mean_cost(x), abs=0.02)
