@@ -108,10 +108,12 @@ setup(
         "converters": ["py.typed", "presets/*.toml"],
         "firmware_sim": [
             "py.typed",
+            "*.json",
             "boards/*.toml",
             "plugins/*.c",
             "ports/*.[ch]",
             "ports/*.ld",
+            "firmware/*.json",
             "firmware/templates/*",
             "component/templates/*",
             "component/templates/*/*",
