@@ -59,7 +59,11 @@ def parse_size(text: str | int) -> int:
 class CycleCosts:
     """What work costs on a core, for estimates.
 
+    Instructions come from a model of the core's kernels (`firmware_sim.instructions`); the other figures are for
+    operators that it does not know.
+
     Attributes:
+        per_instruction: Cycles per instruction.
         convolution_mac: Cycles per multiply-accumulate of CONV_2D and TRANSPOSE_CONV.
         depthwise_mac: Cycles per multiply-accumulate of DEPTHWISE_CONV_2D, and per tap of a pooling.
         dense_mac: Cycles per multiply-accumulate of FULLY_CONNECTED.
@@ -67,6 +71,7 @@ class CycleCosts:
         source: Where the figures come from.
     """
 
+    per_instruction: float
     convolution_mac: float
     depthwise_mac: float
     dense_mac: float

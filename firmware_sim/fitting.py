@@ -8,6 +8,7 @@ from typing import Any
 
 from firmware_sim.arena import ArenaPlan, OperatorMemory, plan_arena
 from firmware_sim.board import Board, list_boards
+from firmware_sim.estimate import OperatorCost, firmware_costs, graph_costs
 from firmware_sim.firmware.arena import operator_memory
 from firmware_sim.firmware.code_size import plan_flash
 from firmware_sim.firmware.memory import fit_tiles, plan_sram
@@ -127,6 +128,13 @@ class Fitter:
         """What every operator needs in the arena that `needs` counts."""
         plan = self.firmware(board, level, placement)
         return self.plan(board).operators if plan is None else operator_memory(plan.program, plan.arena)
+
+    def costs(self, board: Board, level: int, placement: Placement, highest: int) -> list[OperatorCost]:
+        """Work of every operator at a level, in firmware that has memory for a highest one."""
+        plan = self.firmware(board, highest, placement)
+        if plan is None:
+            return graph_costs(self._model.graph, board.cycles, self._model.controller)
+        return firmware_costs(plan, board, level_position(plan.program.levels, level))
 
     def plan(self, board: Board) -> ArenaPlan:
         """TFLM's arena of the model on a board; planned once per target."""

@@ -7,7 +7,7 @@ from nowhere but the resident pages.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from firmware_sim.arena import ArenaPlan, OperatorMemory
 from firmware_sim.board import Board
-from firmware_sim.estimate import OperatorCost, graph_costs
+from firmware_sim.estimate import OperatorCost
 from firmware_sim.fitting import Fitter, Needs
 from firmware_sim.memory import Flash, Sram
 from firmware_sim.pager import Counters, Pager, Placement, Transfer
@@ -84,7 +84,8 @@ class Simulation:
         arena: The arena that TFLM would need on this board.
         memory: What the highest level that ran needs: that of generated firmware, where there can be one.
         operators: What every operator needs in its arena.
-        costs: Estimated work per operator of the main subgraph, and behind them of a controller's.
+        costs: Estimated work per operator of the main subgraph, and behind them of a controller's, at the highest
+            level that ran.
         storage: Sizes of levels, switches and separate models.
         needs: Memory that every level needs here, lowest first.
         moves: Changes of level, the start included.
@@ -123,6 +124,13 @@ class Simulation:
     def cycles(self) -> float:
         """Estimated cycles of one inference."""
         return sum(cost.cycles for cost in self.costs)
+
+    @property
+    def instructions(self) -> float | None:
+        """Estimated instructions of one inference; None where the model of the core does not know every operator."""
+        counts = [cost.instructions for cost in self.costs]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
 
     @property
     def inference_seconds(self) -> float:
@@ -183,6 +191,7 @@ class Simulation:
             "counters": vars(self.counters),
             "estimate": {
                 "macs": self.macs,
+                "instructions": None if self.instructions is None else round(self.instructions),
                 "cycles": round(self.cycles),
                 "inference_seconds": self.inference_seconds,
                 "seconds": self.seconds,
@@ -201,6 +210,9 @@ def _operator_dict(memory: OperatorMemory, cost: OperatorCost | None) -> dict[st
         "scratch_bytes": memory.scratch_bytes,
         "tile_channels": memory.tile_channels,
         "macs": cost.macs if cost is not None else None,
+        "instructions": round(cost.instructions)
+        if cost is not None and cost.instructions is not None
+        else None,
         "cycles": round(cost.cycles) if cost is not None else None,
     }
 
@@ -249,7 +261,10 @@ def simulate(
         fitter.require(chosen, wanted, placement)
     highest = max(switch.level for switch in switches)
     memory = fitter.needs(chosen, highest, placement)
-    device = _Device(loaded, chosen, memory, placement, engine)
+    costs = {
+        switch.level: tuple(fitter.costs(chosen, switch.level, placement, highest)) for switch in switches
+    }
+    device = _Device(loaded, chosen, memory, placement, engine, costs)
     outputs = device.run(switches, count, samples, progress)
     directory = loaded.directory
     return Simulation(
@@ -262,7 +277,7 @@ def simulate(
         arena=fitter.plan(chosen),
         memory=memory,
         operators=fitter.operators(chosen, highest, placement),
-        costs=device.costs,
+        costs=costs[highest],
         storage=storage,
         needs=tuple(fitter.needs(chosen, size.level, placement) for size in storage.levels),
         moves=tuple(device.moves),
@@ -350,13 +365,20 @@ def _runs(
 class _Device:
     """A board with a model on it."""
 
-    def __init__(self, model: Model, board: Board, memory: Needs, placement: Placement, engine: str) -> None:
+    def __init__(
+        self,
+        model: Model,
+        board: Board,
+        memory: Needs,
+        placement: Placement,
+        engine: str,
+        costs: Mapping[int, Sequence[OperatorCost]],
+    ) -> None:
         self.model = model
         self.engine = engine
         self.board = board
         self.placement = placement
         self.memory = memory
-        self.costs = tuple(graph_costs(model.graph, board.cycles, model.controller))
         self.sram = Sram(board.sram_bytes, board.sram_base)
         self.flash = Flash(
             board.flash_bytes, board.flash_base, board.flash_sector_bytes, board.flash_program_bytes
@@ -367,7 +389,9 @@ class _Device:
         self.level: int | None = None
         self.done = 0
         self.pager = self._pager()
-        self._inference_seconds = sum(cost.cycles for cost in self.costs) / board.clock_hz
+        self._inference_seconds = {
+            level: sum(cost.cycles for cost in items) / board.clock_hz for level, items in costs.items()
+        }
 
     def _pager(self) -> Pager | None:
         directory = self.model.directory
@@ -414,7 +438,7 @@ class _Device:
                     engine.set_level(switch.level)
                 results.append(engine.run(_slice(self.model, samples, self.done, end)))
             while self.done < end:
-                self.seconds += self._inference_seconds
+                self.seconds += self._inference_seconds[switch.level]
                 self.done += 1
                 self._record(EventKind.INFERENCE)
             progress("inferences", self.done, runs)

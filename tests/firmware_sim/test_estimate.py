@@ -3,11 +3,21 @@ from __future__ import annotations
 import pytest
 
 from firmware_sim.board import Board
-from firmware_sim.estimate import graph_costs
+from firmware_sim.estimate import graph_costs, model_costs
 from tests.firmware_sim.builder import SCALE, BoardBuilder
 from tflnest.model import Model
 
 COSTS = Board.load("nrf52840").cycles
+
+
+@pytest.fixture
+def unsupported_model() -> Model:
+    """A model with an operator that the device runtime lacks."""
+    builder = BoardBuilder()
+    x = builder.input((1, 4, 4, 2), scale=SCALE)
+    output = builder.tensor((1, 4, 4, 2), "FLOAT32")
+    builder.operator("DEQUANTIZE", (x,), (output,))
+    return builder.model(output)
 
 
 def test_macs_come_from_shapes():
@@ -38,6 +48,23 @@ def test_nested_operators_do_the_same_work(plain_cnn, nested_cnn):
     plain, nested = (graph_costs(model.graph, COSTS) for model in (plain_cnn, nested_cnn))
     assert [cost.macs for cost in plain] == [cost.macs for cost in nested]
     assert sum(cost.macs for cost in plain) > 0
+
+
+def test_firmware_costs_what_its_instructions_take(nested_cnn):
+    board = Board.load("nrf52840")
+    costs = model_costs(nested_cnn, board)
+    assert all(cost.instructions is not None for cost in costs)
+    assert all(cost.cycles == cost.instructions * board.cycles.per_instruction for cost in costs)
+    assert [cost.macs for cost in costs] == [
+        cost.macs for cost in graph_costs(nested_cnn.graph, board.cycles)
+    ]
+    assert costs[0].instructions > costs[0].macs / 2
+
+
+def test_a_model_that_no_firmware_runs_costs_what_its_shapes_say(unsupported_model):
+    board = Board.load("nrf52840")
+    costs = model_costs(unsupported_model, board)
+    assert costs == graph_costs(unsupported_model.graph, board.cycles)
 
 
 @pytest.mark.shared

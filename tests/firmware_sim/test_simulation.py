@@ -78,7 +78,9 @@ def test_sram_is_accounted_at_every_moment(nested_cnn, board):
     seconds = [event.seconds for event in result.trace.events]
     assert seconds == sorted(seconds)
     assert result.seconds == pytest.approx(
-        6 * result.inference_seconds + sum(move.seconds for move in result.moves)
+        2 * result.inference_seconds
+        + 4 * simulate(nested_cnn, board, level=4, pages="host").inference_seconds
+        + sum(move.seconds for move in result.moves)
     )
 
 

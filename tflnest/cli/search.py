@@ -235,10 +235,10 @@ def command(
 def _cycles_on(board: str) -> OperatorCycles:
     """What estimates the cycles of a model's operators on a board."""
     from firmware_sim.board import Board
-    from firmware_sim.estimate import graph_costs
+    from firmware_sim.estimate import model_costs
 
-    costs = Board.load(board).cycles
-    return lambda model: [item.cycles for item in graph_costs(model.graph, costs)]
+    profile = Board.load(board)
+    return lambda model: [item.cycles for item in model_costs(model, profile)]
 
 
 def _way_out(result: Search) -> str:

@@ -110,6 +110,7 @@ def _show_board(screen: ui.Screen, result: Simulation) -> None:
     board, needs, tflm = result.board, result.memory, result.arena
     slots = result.peak_sram_bytes - needs.arena_bytes - needs.stack_bytes
     kind = "generated firmware" if needs.is_firmware else "TFLM: the device runtime lacks an operator"
+    instructions = "" if result.instructions is None else f"{round(result.instructions):,} instructions, "
     tiles = ", with smaller tiles than usual to fit: slower" if needs.is_reduced else ""
     screen.facts(
         [
@@ -135,7 +136,7 @@ def _show_board(screen: ui.Screen, result: Simulation) -> None:
             (
                 "time",
                 f"{1000 * result.inference_seconds:,.1f} ms an inference at {board.clock_hz / 1e6:g} MHz: "
-                f"{result.macs:,} multiply-accumulates, {round(result.cycles):,} cycles (estimate: "
+                f"{result.macs:,} multiply-accumulates, {instructions}{round(result.cycles):,} cycles (estimate: "
                 f"{board.cycles.source})",
             ),
         ]
