@@ -88,7 +88,7 @@ def test_activations_can_be_narrower_than_the_weights(network: Any, digits: Any)
     assert narrow.mean_cost(x) < wide.mean_cost(x)
 
 
-@pytest.mark.parametrize("granularity", ["operator", "network"])
+@pytest.mark.parametrize("granularity", ["operator", pytest.param("network", marks=pytest.mark.slow)])
 def test_training_brings_the_mean_cost_to_its_target(network: Any, digits: Any, granularity: str) -> None:
     keras.utils.set_random_seed(3)
     model = dynamic(network, digits, granularity=granularity, target=0.5, annealing_steps=30, confidence=0.0)
@@ -114,6 +114,7 @@ def test_a_target_that_no_choice_reaches_is_refused(network: Any, digits: Any) -
             model.reach_target(digits[0][0][:64], target)
 
 
+@pytest.mark.slow
 def test_the_network_can_be_trained_with_its_controller(
     make_network: Callable[..., Any], digits: Any
 ) -> None:
@@ -191,6 +192,7 @@ assert dynamic.to_nested().controller is not None
 """
 
 
+@pytest.mark.slow
 def test_it_trains_on_jax(digits: Any, tmp_path: Path) -> None:
     pytest.importorskip("jax")
     np.savez(tmp_path / "digits.npz", x=digits[0][0], y=digits[0][1])
@@ -212,7 +214,7 @@ def uneven(make_network: Callable[..., Any], digits: Any) -> Any:
     return make_network((1, 8))
 
 
-@pytest.mark.parametrize("granularity", ["operator", "network"])
+@pytest.mark.parametrize("granularity", ["operator", pytest.param("network", marks=pytest.mark.slow)])
 def test_a_table_of_losses_trains_the_controller(uneven: Any, digits: Any, granularity: str) -> None:
     keras.utils.set_random_seed(4)
     x, y = digits[0]

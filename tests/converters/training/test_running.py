@@ -204,6 +204,7 @@ assert one.history[1].loss < one.history[0].loss
 """
 
 
+@pytest.mark.slow
 def test_two_devices_share_a_batch(digits: Any, tmp_path: Path) -> None:
     pytest.importorskip("jax")
     np.savez(tmp_path / "digits.npz", x=digits[0][0][:640], y=digits[0][1][:640])
