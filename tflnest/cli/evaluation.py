@@ -44,8 +44,17 @@ from tflnest.schema import require_extra
     help="static, dynamic (the controller in the file chooses), margin:T, margin:T:LEVEL or margin:auto. "
     "[default: all levels, and dynamic where the file has a controller]",
 )
-@click.option("--max-drop", type=float, metavar="POINTS", help="margin:auto: accuracy that may be lost.")
-@click.option("--max-bops", metavar="N%", help="margin:auto: mean bit operations, of those at full-bit.")
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="POINTS",
+    help="margin:auto: accuracy that may be lost. [default: no limit]",
+)
+@click.option(
+    "--max-bops",
+    metavar="N%",
+    help="margin:auto: mean bit operations, of those at full-bit. [default: no limit]",
+)
 @click.option(
     "--calibration",
     type=click.Path(),
@@ -87,7 +96,7 @@ def command(
     Examples:
       tflnest eval nested.tflite --data test.npz --level all
       tflnest eval nested.tflite int8.tflite --data test.npz --plot accuracy.png
-      tflnest eval nested.tflite --data test.npz --policy margin:auto --max-drop 0.5
+      tflnest eval nested.tflite --data x.npz --policy margin:auto --max-drop 0.5
     """
     options["max_cost"] = None if max_bops is None else _share(max_bops)
     screen = ui.screen(output_format, quiet, no_progress)

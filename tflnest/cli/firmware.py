@@ -97,7 +97,7 @@ def command(
       tflnest firmware nested.tflite --board stm32vldiscovery -o firmware
       make -C firmware && tflnest size firmware
       tflnest firmware nested.tflite --board mps2-an386 --pages host -o firmware
-      tflnest firmware nested.tflite --board microbit --pages sectors --empty -o firmware
+      tflnest firmware a.tflite --board microbit --pages sectors --empty -o fw
       tflnest firmware nested.tflite --board netduinoplus2 --format c -o component
     """
     from firmware_sim.firmware.generation import generate_firmware

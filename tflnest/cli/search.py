@@ -192,9 +192,9 @@ def command(
     \b
     Examples:
       tflnest search int8.tflite --data a.npz --validation b.npz --max-bytes 40%
-      tflnest search int8.tflite --data a.npz --validation b.npz --plot search.png --journal search.json
+      tflnest search int8.tflite --data a.npz --validation b.npz --plot s.png
       tflnest search model.keras --data a.npz --validation b.npz --qat-epochs 2
-      tflnest search int8.tflite --data a.npz --validation b.npz --backend dask --cluster tcp://host:8786
+      tflnest search int8.tflite --data a.npz --validation b.npz --backend dask
     """
     from converters.search import search
 

@@ -262,7 +262,7 @@ def test_an_interrupt_gives_130(files, call, monkeypatch, tmp_path):
     assert done.code == 130 and done.err.strip() == "error: interrupted" and done.out == ""
     assert list(tmp_path.iterdir()) == []
     done = call("convert", files.int8, "-o", tmp_path / "out.tflite", "--format", "json")
-    assert done.code == 130 and done.error["type"] == "Interrupted"
+    assert done.code == 130 and done.error["type"] == "StoppedError"
 
 
 @pytest.mark.parametrize("error", [ValueError("strange"), RecursionError("deep")])

@@ -125,7 +125,7 @@ OPTIONAL = {
         "limit",
         "max_bit_operations",
     ),
-    *("model_path", "plot", "schedule", "sram", "trace"),
+    *("model_path", "plot", "schedule", "sram", "trace", "widths"),
 }
 
 
