@@ -30,6 +30,7 @@ EMULATED = (
     "mps3-an547",
 )
 WORDS_OF_A_FAULT = 7
+BYTES_OF_A_COMMAND = 1 + 4
 
 
 def missing_tools() -> list[str]:
@@ -90,8 +91,11 @@ class Monitor:
         return value
 
     def echo(self, data: bytes) -> bytes:
-        """Send no more at once than the board's buffer holds: an emulated line is faster than a real one."""
-        window = self.machine.board.port.ring_bytes
+        """Send no more at once than the board's buffer holds, the command included.
+
+        An emulated line is faster than a real one: all of it may arrive before the firmware takes the first byte.
+        """
+        window = self.machine.board.port.ring_bytes - BYTES_OF_A_COMMAND
         self.send("e", len(data))
         answer = b""
         for start in range(0, len(data), window):
