@@ -82,7 +82,9 @@ def summary(report: PushReport) -> str:
         if report.capacity_share is None
         else f", {ui.percent(report.capacity_share)} of the line's capacity"
     )
-    again = f", {report.repeats} repeats" if report.repeats else ""
+    again = ""
+    if report.repeats:
+        again = f", {report.repeats:,} {'repeat' if report.repeats == 1 else 'repeats'}"
     rate = report.payload_bytes / report.seconds if report.seconds > 0 else 0
     return (
         f"{pages}: {report.payload_bytes:,} B ({report.wire_bytes:,} B on the wire) in {report.seconds:.2f} s, "

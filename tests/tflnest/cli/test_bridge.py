@@ -17,7 +17,9 @@ from firmware_sim.virtual_board import VirtualBoard, VirtualPort
 from tests.models import nested, network
 from tests.shared import ROOT
 from tests.tflnest.cli.conftest import BOARD
+from tflnest.bridge.push import PushReport
 from tflnest.bridge.remote import connect
+from tflnest.cli.pushing import summary
 from tflnest.model import Model
 
 
@@ -233,3 +235,9 @@ def test_an_interrupted_push_goes_on_later(files):
     with VirtualPort(virtual, tcp_port=0) as port, connect(port.url) as board:
         report = board.push(model)
         assert report.resumed_bytes >= 100 and board.info().level == 8
+
+
+@pytest.mark.parametrize(("repeats", "end"), [(0, ""), (1, ", 1 repeat"), (1200, ", 1,200 repeats")])
+def test_the_summary_of_a_push_counts_what_was_sent_again(repeats, end):
+    report = PushReport(8, 840, 900, 0.5, None, repeats, (1,), (), 0, ())
+    assert summary(report) == "pages 1: 840 B (900 B on the wire) in 0.50 s, 1,680 B/s" + end
