@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tflnest.files import write_file
 from tflnest.graph import Operator, Subgraph
@@ -127,8 +127,7 @@ class Widths:
     def bit_operations(self) -> NDArray[np.int64]:
         """Of every row: multiply-accumulates times weight bits times activation bits."""
         macs = np.array([operator.macs for operator in self.operators], np.int64)
-        products = self.weight_bits.astype(np.int64) * self.activation_bits
-        total: NDArray[np.int64] = products @ macs
+        total: NDArray[np.int64] = bit_operations(macs, self.weight_bits, self.activation_bits).sum(axis=1)
         return total
 
     def narrowed_activations(self) -> NDArray[np.int64]:
@@ -175,6 +174,13 @@ class Widths:
                 }
             )
         return shares
+
+
+def bit_operations(macs: ArrayLike, weight_bits: ArrayLike, activation_bits: ArrayLike) -> NDArray[np.int64]:
+    """Multiply-accumulates times the bits of both factors; the arguments are broadcast against each other."""
+    widths = np.asarray(weight_bits, np.int64) * np.asarray(activation_bits, np.int64)
+    product: NDArray[np.int64] = np.asarray(macs, np.int64) * widths
+    return product
 
 
 def multiply_accumulates(subgraph: Subgraph, operator: Operator) -> int:

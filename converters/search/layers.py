@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.planning import PlannedFilter
-from tflnest.graph import Operator, Subgraph
+from tflnest.graph import Subgraph
 from tflnest.nesting import Nesting
+from tflnest.widths import multiply_accumulates
 
 #: Bins of the histograms, over the range of the weights.
 BINS = 2048
@@ -81,7 +81,9 @@ def describe_layers(
             Layer(
                 name=plan.tensor.name,
                 weights=plan.tensor.size,
-                macs=sum(_macs(subgraph, subgraph.operators[index], plan) for index in plan.operators),
+                macs=sum(
+                    multiply_accumulates(subgraph, subgraph.operators[index]) for index in plan.operators
+                ),
                 sigma=float((steps * scale).std()),
                 divergence=_divergences(steps, scale, plan.tensor.data, widths),
                 loss=None if losses is None else losses[plan.tensor.name],
@@ -102,7 +104,9 @@ def describe_rest(subgraph: Subgraph, planned: Sequence[PlannedFilter]) -> Rest:
     return Rest(
         bytes=sum(plan.tensor.bytes for plan in others),
         macs=sum(
-            _macs(subgraph, subgraph.operators[index], plan) for plan in own for index in plan.operators
+            multiply_accumulates(subgraph, subgraph.operators[index])
+            for plan in own
+            for index in plan.operators
         ),
     )
 
@@ -114,14 +118,6 @@ def _scale_of(plan: PlannedFilter) -> NDArray[np.float64]:
     if scales.size > 1:
         shape[plan.tensor.quantization.axis] = -1
     return scales.reshape(shape)
-
-
-def _macs(subgraph: Subgraph, operator: Operator, plan: PlannedFilter) -> int:
-    """Multiply-accumulates: every weight once per output pixel."""
-    output = subgraph.tensors[operator.outputs[0]].shape
-    if plan.operator_name == "FULLY_CONNECTED":
-        return plan.tensor.size * math.prod(output) // max(output[-1], 1)
-    return plan.tensor.size * math.prod(output[:3])
 
 
 def _divergences(

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.quantization import WEIGHTED
-from tflnest.graph import Operator, Subgraph
 from tflnest.nesting import MASTER_BITS
-
-#: BitOPs of a multiply-accumulate at full width.
-_FULL = MASTER_BITS * MASTER_BITS
+from tflnest.widths import bit_operations
 
 
 @dataclass(frozen=True)
@@ -43,20 +38,6 @@ class Costs:
         return total
 
 
-def multiply_accumulates(subgraph: Subgraph, operator: Operator) -> int:
-    """Of an operator with a filter: every weight once per output position.
-
-    Args:
-        subgraph: Of batch 1.
-        operator: One of `WEIGHTED`.
-    """
-    weights = subgraph.tensors[operator.inputs[WEIGHTED[operator.name].filter]].size
-    if operator.name == "TRANSPOSE_CONV":
-        return weights * math.prod(subgraph.tensors[operator.inputs[2]].shape[:3])
-    output = subgraph.tensors[operator.outputs[0]].shape
-    return weights * math.prod(output) // max(output[-1], 1)
-
-
 def costs(
     macs: Mapping[int, int],
     present: Mapping[int, tuple[int, int]],
@@ -71,9 +52,13 @@ def costs(
         choices: The same for each choice of the controlled ones, in the order of `Costs.choices`.
         controller_macs: Of the controller's dense layers.
     """
-    full = float(sum(macs.values()) * _FULL)
-    fixed = controller_macs * _FULL + sum(
-        macs[index] * weight * activation for index, (weight, activation) in present.items()
+    full = float(_full_bit(sum(macs.values())))
+    fixed = _full_bit(controller_macs) + sum(
+        int(bit_operations(macs[index], *bits)) for index, bits in present.items()
     )
-    table = [[macs[index] * weight * bits / full for weight, bits in of] for index, of in choices.items()]
+    table = [bit_operations(macs[index], *np.asarray(of).T) / full for index, of in choices.items()]
     return Costs(fixed / full, np.asarray(table, np.float32), sum(macs.values()))
+
+
+def _full_bit(macs: int) -> int:
+    return int(bit_operations(macs, MASTER_BITS, MASTER_BITS))

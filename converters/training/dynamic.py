@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -15,12 +14,14 @@ from numpy.typing import NDArray
 from converters.quantization import WEIGHTED
 from converters.training.controller import LOGITS, PooledFeatures, WidthController, chosen, sampled
 from converters.training.controller_options import TARGET_WEIGHT, ControllerOptions, Granularity
-from converters.training.costs import Costs, costs, multiply_accumulates
+from converters.training.costs import Costs, costs
 from converters.training.network import NestedNetwork, Width
+from converters.training.saving import Exported
 from converters.training.tabulation import fit_table, loss_table
 from tflnest.errors import UsageError
 from tflnest.graph import Subgraph, Tensor
 from tflnest.progress import Progress, silent
+from tflnest.widths import multiply_accumulates
 
 if TYPE_CHECKING:
     from tflnest.model import Model
@@ -92,7 +93,7 @@ def _stem_tensor(subgraph: Subgraph, wanted: str | int | None) -> Tensor:
 
 
 @keras.saving.register_keras_serializable("tflnest")
-class DynamicNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type information
+class DynamicNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has no type information
     """A nested network with a controller that chooses widths for each input, as a Keras model.
 
     Called, every sample runs at the widths that the controller chooses for it; in training they are drawn by
@@ -404,23 +405,6 @@ class DynamicNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type in
         from converters.training.controller_export import export_dynamic
 
         return export_dynamic(self)
-
-    def save_nested(self, path: str | Path, force: bool = False) -> Model:
-        """Write the trained model, with its controller, as a nested `.tflite`.
-
-        Args:
-            path: Where to.
-            force: Overwrite what is there.
-
-        Returns:
-            What was written.
-
-        Raises:
-            UsageError: The file exists, and `force` was not given.
-        """
-        model = self.to_nested()
-        model.save(path, force)
-        return model
 
 
 def pooled_features(

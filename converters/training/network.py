@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -28,6 +27,7 @@ from converters.training.quantizers import (
     filter_in_buckets,
     learned_scale,
 )
+from converters.training.saving import Exported
 from tflnest.errors import UsageError
 from tflnest.graph import Operator
 from tflnest.nesting import MASTER_BITS, Scheme
@@ -139,7 +139,7 @@ class Width:
 
 
 @keras.saving.register_keras_serializable("tflnest")
-class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type information
+class NestedNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has no type information
     """A model with all its levels, as a Keras model.
 
     Called, it runs the full-bit level, or that of `at_level`. In training its loss is that of the full-bit level,
@@ -463,23 +463,6 @@ class NestedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type inf
         from converters.training.exporting import export_nested
 
         return export_nested(self)
-
-    def save_nested(self, path: str | Path, force: bool = False) -> Model:
-        """Write the trained model as a nested `.tflite`.
-
-        Args:
-            path: Where to.
-            force: Overwrite what is there.
-
-        Returns:
-            What was written.
-
-        Raises:
-            UsageError: The file exists, and `force` was not given.
-        """
-        model = self.to_nested()
-        model.save(path, force)
-        return model
 
     # ---------------------------------------------------------------------------------- parameters
 

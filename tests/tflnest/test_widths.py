@@ -8,7 +8,7 @@ from tests.controllers import controlled
 from tests.models import everything, nested, network, random_inputs
 from tflnest.interpreter import Interpreter
 from tflnest.materialization import materialize
-from tflnest.widths import Widths, multiply_accumulates, weighted_operators
+from tflnest.widths import Widths, bit_operations, multiply_accumulates, weighted_operators
 
 
 def test_operators_are_counted_alike_nested_and_not() -> None:
@@ -23,6 +23,14 @@ def test_operators_are_counted_alike_nested_and_not() -> None:
     assert [item.activations for item in ours] == [192, 1024, 256, 384, 64]
     main = model.graph.main
     assert multiply_accumulates(main, main.operators[0]) == 27648
+
+
+def test_bit_operations_by_hand() -> None:
+    assert bit_operations(3, 4, 8) == 96
+    assert bit_operations([100, 300], np.array([[2, 8], [8, 127]], np.int8), np.int8(127)).tolist() == [
+        [25400, 304800],
+        [101600, 4838700],
+    ]
 
 
 def test_a_static_level_costs_its_widths() -> None:
