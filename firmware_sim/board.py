@@ -34,6 +34,9 @@ _UNITS = {
     "mib": 1 << 20,
     "mb": 1_000_000,
 }
+#: The smallest receive buffer of a port.
+LEAST_RING_BYTES = 2
+
 _SIZE = re.compile(r"\s*(\d[\d_,]*)\s*([A-Za-z]*)\s*")
 
 
@@ -359,7 +362,7 @@ def _checked(board: Board, where: str) -> Board:
 
 
 def _check_port(port: Port, where: str) -> None:
-    if port.ring_bytes < 2 or port.ring_bytes & (port.ring_bytes - 1):
+    if port.ring_bytes < LEAST_RING_BYTES or port.ring_bytes & (port.ring_bytes - 1):
         raise UsageError(f"{where}: ring_bytes is {port.ring_bytes}, expected a power of two")
     for name in ("thread_stack_bytes", "interrupt_stack_bytes"):
         size = getattr(port, name)

@@ -105,12 +105,13 @@ def port_of(board: Board) -> Port:
     return board.port
 
 
-def port_files(board: Board, sectors_bytes: int = 0) -> dict[str, str]:
+def port_files(board: Board, sectors_bytes: int = 0, ring_bytes: int | None = None) -> dict[str, str]:
     """All files of a board's port by name: headers, sources, `port_config.h` and `port.ld`.
 
     Args:
         board: The board.
         sectors_bytes: Bytes at the end of the flash that are kept for pages, whole sectors.
+        ring_bytes: Size of the receive buffer, a power of two; None for that of the profile.
 
     Raises:
         UsageError: The board has no port, or one that is not known, or its memory cannot be protected.
@@ -118,7 +119,7 @@ def port_files(board: Board, sectors_bytes: int = 0) -> dict[str, str]:
     port = port_of(board)
     names = (*HEADERS, *source_names(port))
     files = {name: read_file(SOURCES / name).decode("ascii") for name in names}
-    files[CONFIG] = configuration(board)
+    files[CONFIG] = configuration(board, ring_bytes)
     files[LINKER_SCRIPT] = linker_script(board, sectors_bytes)
     return files
 
@@ -141,8 +142,12 @@ def source_names(port: Port) -> tuple[str, ...]:
     return (*names, FLASH) if port.flash else tuple(names)
 
 
-def configuration(board: Board) -> str:
+def configuration(board: Board, ring_bytes: int | None = None) -> str:
     """The text of `port_config.h`.
+
+    Args:
+        board: The board.
+        ring_bytes: Size of the receive buffer, a power of two; None for that of the profile.
 
     Raises:
         UsageError: The board has no port, or its memory cannot be protected.
@@ -166,7 +171,7 @@ def configuration(board: Board) -> str:
         "PORT_TIMER_IRQ": f"{port.timer_irq}u",
         "PORT_TIMER_VECTOR": f"{timer_vector}",
         "PORT_VECTOR_COUNT": f"{max(uart_vector, timer_vector, SYSTICK_VECTOR) + 1}",
-        "PORT_RING_BYTES": f"{port.ring_bytes}u",
+        "PORT_RING_BYTES": f"{port.ring_bytes if ring_bytes is None else ring_bytes}u",
     }
     if port.flash:
         rows["PORT_FLASH_BASE"] = f"0x{board.flash_base:08X}u"

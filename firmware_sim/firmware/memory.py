@@ -113,15 +113,15 @@ def _variables(plan: FirmwarePlan, board: Board) -> Mapping[str, int]:
     if plan.program.choosing is not None:
         sizes["model_widths"] = 2 * len(plan.program.choosing.operators)
     if board.port is not None:
-        sizes |= _port_variables(board.port)
+        sizes |= _port_variables(plan, board.port)
     if plan.options.protocol is Protocol.SERIAL:
         sizes |= {"protocol": CORTEX_M.sizeof(PROTOCOL), "frame": frame_bytes(board)}
     return sizes
 
 
-def _port_variables(port: Port) -> dict[str, int]:
+def _port_variables(plan: FirmwarePlan, port: Port) -> dict[str, int]:
     return {
-        "port_ring": port.ring_bytes,
+        "port_ring": plan.ring_bytes(port),
         "port counters": _PORT_COUNTERS_BYTES,
         "port_uart": _UART_BYTES.get(port.uart, 0),
     }

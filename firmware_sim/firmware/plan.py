@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
-from firmware_sim.board import Board
+from firmware_sim.board import LEAST_RING_BYTES, Board, Port
 from firmware_sim.firmware.arena import Arena, plan_firmware_arena
 from firmware_sim.firmware.program import DeviceProgram, device_program
 from firmware_sim.pager import Placement
@@ -120,6 +120,10 @@ class FirmwarePlan:
         """Bytes of flash for the pages that come into it, whole sectors."""
         sizes = (self.program.pages[page].size + MARK_BYTES for page in self.stored_pages)
         return sum(align_up(size, board.flash_sector_bytes) for size in sizes)
+
+    def ring_bytes(self, port: Port) -> int:
+        """Size of the receive buffer: the least where nobody is listened to."""
+        return port.ring_bytes if self.options.protocol is Protocol.SERIAL else LEAST_RING_BYTES
 
     @property
     def slots(self) -> tuple[int, ...]:

@@ -149,7 +149,8 @@ def board_project(
     """
     files = model_files(plan, board)
     files |= runtime_files(plan, board)
-    port_files = board_port.port_files(board, plan.sectors_bytes(board))
+    ring_bytes = plan.ring_bytes(board_port.port_of(board))
+    port_files = board_port.port_files(board, plan.sectors_bytes(board), ring_bytes)
     files |= {f"port/{name}": text for name, text in port_files.items()}
     files["main.c"] = f"/* {heading(plan, board)} */\n" + _template(f"main_{plan.options.protocol}.c")
     names = [name for name in sorted(files) if name.endswith(".c")]

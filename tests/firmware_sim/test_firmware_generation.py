@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firmware_sim.board import Board
+from firmware_sim.board import LEAST_RING_BYTES, Board
 from firmware_sim.firmware.code_size import plan_flash
 from firmware_sim.firmware.generation import generate_firmware
 from firmware_sim.firmware.memory import plan_sram
@@ -97,6 +97,16 @@ def test_pages_on_the_host_take_sram_instead_of_flash(model):
     assert abs(sram[1] - sram[0] - pages) < 32
     text = texts(model, pages=Placement.HOST)["model_data.c"]
     assert "model_page_0" in text and "model_page_1" not in text
+
+
+def test_only_firmware_that_listens_has_a_buffer_to_receive(model):
+    made = {protocol: generate_firmware(model, BOARD, Options(protocol=protocol)) for protocol in Protocol}
+    static = {protocol: plan_sram(firmware.plan, LARGE).static_bytes for protocol, firmware in made.items()}
+    assert static[Protocol.NONE] <= 128
+    assert static[Protocol.SERIAL] > LARGE.port.ring_bytes
+    for protocol, size in ((Protocol.NONE, LEAST_RING_BYTES), (Protocol.SERIAL, LARGE.port.ring_bytes)):
+        config = made[protocol].project.files["port/port_config.h"]
+        assert f"#define PORT_RING_BYTES {size}u" in config
 
 
 def test_names_in_comments_cannot_end_them():
