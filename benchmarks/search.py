@@ -2,6 +2,7 @@
 
     python -m benchmarks.search [--models resnet8] [--tables budgets,uniform,ablation] [--journals FOLDER]
     python -m benchmarks.search --model MODEL --calibration-data TRAIN.npz --data TEST.npz
+    python -m benchmarks.search --model FLOAT.keras --calibration-data ... --data ... --tables trained --qat-epochs 1
 
 The search sees training samples alone: some to round or to train on, others, the search validation, to measure its
 attempts. What it found is then measured once on the test samples, with the native engine (the bits of the reference
@@ -18,8 +19,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ import subjects  # noqa: E402
 from subjects import SUBJECTS, Subject  # noqa: E402
 
 from converters.search import Method, Search, search  # noqa: E402
+from converters.search.comparison import Comparison, paired_difference  # noqa: E402
 from converters.search.searching import CHOICES, MAX_STEPS, PAPER  # noqa: E402
 from converters.sources import load_source  # noqa: E402
 from tflnest.dataset import Dataset  # noqa: E402
@@ -67,7 +69,10 @@ ABLATION: Mapping[str, Sequence[Method]] = {
     "all": tuple(Method),
 }
 
-TABLES = ("budgets", "uniform", "ablation")
+TABLES = ("budgets", "uniform", "ablation", "trained")
+
+#: Tables of models that can't be trained, which are the usual ones.
+ROUNDED_TABLES = TABLES[:3]
 
 #: What `--quick` takes.
 QUICK: Mapping[str, Any] = {"images": 500, "validation": 300, "max_steps": 2, "tables": "budgets"}
@@ -105,7 +110,8 @@ class Setting:
     def journal(self) -> str:
         """Name of the file that keeps the attempts of these settings."""
         kind = "single" if self.single else "nested"
-        return f"{self.subject.model.stem}-{kind}-{self.epochs}-{self.validation}-{self.seed}.json"
+        way = f"{self.epochs}x{self.training}" if self.epochs else "0"
+        return f"{self.subject.model.stem}-{kind}-{way}-{self.validation}-{self.seed}.json"
 
 
 @dataclass
@@ -122,6 +128,7 @@ class Found:
         budget: Bytes that it might take.
         attempts: How many were measured to find it; 0 for uniform widths.
         validation_drop: Points lost on the search validation.
+        comparison: Against uniform widths on the search validation; None where the search has not both.
         seconds: Processor seconds of this process, of attempts that no journal knew.
     """
 
@@ -134,6 +141,7 @@ class Found:
     budget: int = 0
     attempts: int = 0
     validation_drop: float = 0.0
+    comparison: Comparison | None = None
     seconds: float = 0.0
 
     @property
@@ -253,6 +261,7 @@ class Bench:
             single=self.setting.single,
             methods=(Method.UNIFORM,),
             goal="bytes",
+            journal=self.setting.journals / self.setting.journal,
             seed=self.setting.seed,
         )
         one = self._found(f"uniform, {width} bits", alone, alone.result.best.costs.bytes)
@@ -272,6 +281,7 @@ class Bench:
             budget,
             len(result.result.trajectory),
             best.drop,
+            result.result.comparison,
         )
 
 
@@ -280,8 +290,8 @@ class Bench:
 
 def difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[float, float]:
     """Points by which the first is better, and the standard error, on the same samples."""
-    points = 100.0 * (first.astype(np.float64) - second)
-    return float(points.mean()), float(points.std(ddof=1) / np.sqrt(len(points)))
+    mean, error = paired_difference(first, second)
+    return 100.0 * mean, 100.0 * error
 
 
 def budgets(bench: Bench) -> Iterator[tuple[Found, Found]]:
@@ -308,6 +318,16 @@ def ablation(bench: Bench) -> Iterator[tuple[Found, Found]]:
         yield bench.source, bench.search(title, int(0.4 * bench.int8_bytes), CHOICES, methods)
 
 
+def trained(bench: Bench) -> Iterator[tuple[Found, Found]]:
+    """Searches at 40 % of int8 with finer widths, whose attempts are rounded, and trained."""
+    if not bench.setting.epochs:
+        raise click.UsageError("the table trained needs --qat-epochs")
+    budget = int(0.4 * bench.int8_bytes)
+    rounded = Bench(replace(bench.setting, epochs=0)).search("rounded", budget, FINER)
+    yield bench.source, rounded
+    yield rounded, bench.search("trained", budget, FINER)
+
+
 def row(peer: Found, found: Found, bench: Bench) -> dict[str, Any]:
     """One line of a table."""
     gained, error = difference(found.right, peer.right)
@@ -324,13 +344,22 @@ def row(peer: Found, found: Found, bench: Bench) -> dict[str, Any]:
         "difference": gained,
         "standard_error": error,
         "validation_drop": found.validation_drop,
+        "comparison": None if found.comparison is None else found.comparison.to_dict(),
         "attempts": found.attempts,
         "seconds": found.seconds,
         "widths": list(found.widths),
     }
 
 
-COLUMNS = {
+def lead(comparison: Mapping[str, Any] | None) -> str:
+    """By how much the best of other widths beat uniform ones on the search validation, and what would be clear."""
+    if comparison is None:
+        return "-"
+    clear = "" if comparison["clear"] else f", {comparison['standard_errors_needed']:.1f} x ± needed"
+    return f"{comparison['lead']:.4f} ± {comparison['standard_error']:.4f}{clear}"
+
+
+COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "": lambda item: item["title"],
     "bits": lambda item: f"{item['bits']:.2f}",
     "filters": lambda item: f"{item['bytes']:,}",
@@ -341,6 +370,7 @@ COLUMNS = {
     "difference": lambda item: f"{item['difference']:+.2f} ± {item['standard_error']:.2f}",
     "against": lambda item: item["against"],
     "validation drop": lambda item: f"{item['validation_drop']:.2f}",
+    "validation lead over uniform": lambda item: lead(item["comparison"]),
     "attempts": lambda item: str(item["attempts"] or "-"),
     "widths": lambda item: " ".join(map(str, item["widths"])),
 }
@@ -399,7 +429,13 @@ def _subjects(models: str, files: tuple[Path | None, Path | None, Path | None]) 
     "--calibration-data", type=click.Path(exists=True, path_type=Path), help="Its training .npz: x, y."
 )
 @click.option("--data", type=click.Path(exists=True, path_type=Path), help="Its test .npz: x, y.")
-@click.option("--tables", default=",".join(TABLES), show_default=True, metavar="NAME,...")
+@click.option(
+    "--tables",
+    default=",".join(ROUNDED_TABLES),
+    show_default=True,
+    metavar="NAME,...",
+    help="trained is one more, for float models.",
+)
 @click.option("--validation", type=click.IntRange(2), default=VALIDATION, show_default=True, metavar="N")
 @click.option("--images", type=click.IntRange(2), metavar="N", help="Test samples. [default: all]")
 @click.option(
@@ -443,7 +479,9 @@ def command(
     if quick:
         images, validation = images or QUICK["images"], min(validation, QUICK["validation"])
         max_steps, tables = min(max_steps, QUICK["max_steps"]), QUICK["tables"]
-    makers = {"budgets": budgets, "uniform": uniform, "ablation": ablation}
+    makers: dict[str, Callable[[Bench], Iterator[tuple[Found, Found]]]] = dict(
+        zip(TABLES, (budgets, uniform, ablation, trained), strict=True)
+    )
     names = tables.split(",")
     if unknown := set(names) - set(makers):
         raise click.BadParameter(f"there is no table {min(unknown)!r}; there are {', '.join(TABLES)}")

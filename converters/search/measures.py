@@ -25,14 +25,15 @@ from tflnest.files import write_file
 from tflnest.model import Model
 from tflnest.nesting import MASTER_BITS
 from tflnest.runner import Runner
+from tflnest.version import __version__
 
 if TYPE_CHECKING:
     from converters.training.network import NestedNetwork
 
-#: Samples that give the first scales of the activations in a training.
+#: Samples that give the first scales of the activations, and losses of single filters, where attempts are trained.
 CALIBRATION_SAMPLES = 256
 
-#: Loss of what a training that diverged leaves.
+#: Loss of every sample where a training diverged.
 DIVERGED = 1e9
 
 
@@ -74,7 +75,7 @@ def score(model: Model, data: Dataset) -> Score:
     assert labels is not None
     outputs = runner.run(data.inputs_for(runner.input))[0]
     own = class_probabilities(model, outputs)[np.arange(len(labels)), labels]
-    return Score(100.0 * float((outputs.argmax(axis=1) == labels).mean()), float(-np.log(own).mean()))
+    return Score(100.0 * float((outputs.argmax(axis=1) == labels).mean()), -np.log(own).astype(np.float32))
 
 
 def class_probabilities(model: Model, outputs: NDArray[Any]) -> NDArray[np.float64]:
@@ -101,9 +102,15 @@ def class_probabilities(model: Model, outputs: NDArray[Any]) -> NDArray[np.float
     return shares
 
 
-def _digest(*parts: bytes) -> str:
+def _key(options: Sequence[Any], source: bytes, calibration: Dataset, validation: Dataset) -> str:
+    """What measurements depend on, in a few characters; another version of tflnest may round differently."""
     whole = hashlib.sha256()
-    for part in parts:
+    for part in (
+        json.dumps([__version__, *options]).encode(),
+        source,
+        _data_digest(calibration),
+        _data_digest(validation),
+    ):
         whole.update(hashlib.sha256(part).digest())
     return whole.hexdigest()
 
@@ -146,13 +153,8 @@ class RoundedAccuracy:
 
     def key(self) -> str:
         """See `Measure`."""
-        options = json.dumps(["rounded", self.names, self.single, self.seed]).encode()
-        return _digest(
-            options,
-            self.source,
-            _data_digest(self.calibration),
-            _data_digest(self.validation),
-        )
+        options = ["rounded", self.names, self.single, self.seed]
+        return _key(options, self.source, self.calibration, self.validation)
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,9 @@ class TrainedAccuracy:
     def __call__(self, widths: Widths) -> Score:
         """See `Measure`; a training that diverges leaves nothing."""
         network = self._trained(widths)
-        return Score(0.0, DIVERGED) if network is None else score(network.to_nested(), self.validation)
+        if network is None:
+            return Score(0.0, np.full(len(self.validation), DIVERGED, np.float32))
+        return score(network.to_nested(), self.validation)
 
     def build(self, widths: Widths) -> Model:
         """The nested model of an assignment.
@@ -224,12 +228,5 @@ class TrainedAccuracy:
 
     def key(self) -> str:
         """See `Measure`."""
-        options = json.dumps(
-            ["trained", self.names, self.epochs, self.rate, self.batch, self.single, self.seed]
-        ).encode()
-        return _digest(
-            options,
-            self.source,
-            _data_digest(self.calibration),
-            _data_digest(self.validation),
-        )
+        options = ["trained", self.names, self.epochs, self.rate, self.batch, self.single, self.seed]
+        return _key(options, self.source, self.calibration, self.validation)

@@ -17,7 +17,12 @@ from converters.recipe import Keep, Recipe, load_recipe
 from converters.search.budgets import BUFFERS, Budgets
 from converters.search.costs import CostModel, Costs, Cycles, OperatorCycles
 from converters.search.layers import describe_layers, describe_rest, mean_bits, searched
-from converters.search.measures import RoundedAccuracy, TrainedAccuracy, recipe_for
+from converters.search.measures import (
+    CALIBRATION_SAMPLES,
+    RoundedAccuracy,
+    TrainedAccuracy,
+    recipe_for,
+)
 from converters.search.searching import (
     CHOICES,
     MAX_STEPS,
@@ -104,7 +109,8 @@ def search(
 
     Args:
         source: `.keras`, `.h5`, SavedModel folder, float or int8 `.tflite`.
-        calibration: Samples for rounding; labelled ones where `epochs` asks for training.
+        calibration: Samples for rounding; labelled ones where `epochs` asks for training, whose first 256 then give
+            scales and losses of single filters.
         validation: Labelled samples that decide, others than those.
         max_drop: Points of accuracy that may be lost against the int8 model.
         max_bytes: Bytes of the filters, or a share of their int8 bytes ("40%").
@@ -145,7 +151,9 @@ def search(
         )
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     measured = Method.SENSITIVITY in methods
-    model = _cost_model(loaded, tune, chosen, widths, measured, operator_cycles, progress)
+    # What is trained on is far more than scales and losses of single filters need.
+    first = tune.limited(CALIBRATION_SAMPLES) if epochs else tune
+    model = _cost_model(loaded, first, chosen, widths, measured, operator_cycles, progress)
     budgets = Budgets(
         max_drop,
         _amount(max_bytes, model.full.bytes, "bytes"),

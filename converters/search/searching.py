@@ -9,13 +9,14 @@ point of the search is measured side by side, and the best of it goes on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from converters.search.budgets import Budgets, Zone, check_reachable
 from converters.search.clustering import cluster
+from converters.search.comparison import Comparison, paired_difference
 from converters.search.costs import CostModel, Costs
 from converters.search.layers import Layer
 from converters.search.refinement import Ranking
@@ -126,6 +127,9 @@ class SearchResult:
         status: Whether all budgets are met.
         ending: Why it ended.
         best: The best attempt that meets them; without one, the most accurate that keeps to the budgets of cost.
+            Uniform widths stay the best where the lead of another attempt may be chance.
+        comparison: The best attempt of other widths against the best of uniform ones; None where the search has
+            not both, or its goal is not the least loss.
         missed: The constraints that `best` breaks, in words.
         cheapest: The smallest attempt that is accurate enough; None where none is.
         layers: What was searched, in the order of the widths.
@@ -137,6 +141,7 @@ class SearchResult:
     status: Status
     ending: Ending
     best: Step
+    comparison: Comparison | None
     missed: tuple[str, ...]
     cheapest: Step | None
     layers: tuple[Layer, ...]
@@ -157,6 +162,7 @@ class SearchResult:
             "ending": str(self.ending),
             "missed": list(self.missed),
             "best": self.best.to_dict(),
+            "comparison": None if self.comparison is None else self.comparison.to_dict(),
             "cheapest": None if self.cheapest is None else self.cheapest.to_dict(),
             "budgets": vars(self.budgets),
             "layers": [
@@ -277,13 +283,14 @@ class _Search:
             ending = Ending.ABANDONED
         else:
             ending = self._refine(start, max_steps) if steps else Ending.EXHAUSTED
-        best = self._best()
+        best, comparison = self._best()
         missed = self._budgets.missed(best.drop, best.costs)
         accurate = [step for step in self._trajectory if self._budgets.accurate(step.drop)]
         return SearchResult(
             status=Status.NOT_MET if missed else Status.MET,
             ending=ending,
             best=best,
+            comparison=comparison,
             missed=tuple(missed),
             cheapest=min(accurate, key=lambda step: (step.costs.bytes, step.drop), default=None),
             layers=self._model.layers,
@@ -292,13 +299,31 @@ class _Search:
             budgets=self._budgets,
         )
 
-    def _best(self) -> Step:
+    def _best(self) -> tuple[Step, Comparison | None]:
         """By the goal where the budgets are met; else the most accurate attempt within the budgets of cost."""
         met = [step for step in self._trajectory if step.zone is Zone.TARGET]
+        if met and self._goal is Goal.ACCURACY:
+            return self._least(met, self._merit)
         if met:
-            return min(met, key=self._merit) if self._goal is not Goal.FIRST else met[0]
+            return met[0] if self._goal is Goal.FIRST else min(met, key=self._merit), None
         small = [step for step in self._trajectory if self._budgets.small(step.costs)]
-        return min(small, key=lambda step: step.drop) if small else min(self._trajectory, key=self._merit)
+        if small:
+            return self._least(small, lambda step: step.drop)
+        return min(self._trajectory, key=self._merit), None
+
+    def _least(
+        self, attempts: Sequence[Step], order: Callable[[Step], Any]
+    ) -> tuple[Step, Comparison | None]:
+        """The first of attempts by an order, but uniform widths unless the others lead them clearly."""
+        uniform = [step for step in attempts if len(set(step.widths)) == 1]
+        others = [step for step in attempts if len(set(step.widths)) > 1]
+        if not (uniform and others):
+            return min(attempts, key=order), None
+        even, challenger = min(uniform, key=order), min(others, key=order)
+        scores = [attempt.score for attempt in self._trials([even.widths, challenger.widths])]
+        lead, error = paired_difference(scores[0].losses, scores[1].losses)
+        comparison = Comparison(even.widths, challenger.widths, lead, error, len(others))
+        return challenger if comparison.clear else even, comparison
 
     def _note(self, phase: str, attempt: Attempt) -> Step:
         spent = self._model(attempt.widths)

@@ -6,32 +6,50 @@ on where it stopped: the same search finds its attempts in it and measures only 
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from converters.search.backends import check_backend, results, running
 from tflnest.errors import FormatError, UsageError
 from tflnest.files import read_file, write_file
 from tflnest.progress import Progress, silent
-from tflnest.version import JSON_SCHEMA_VERSION
+
+#: Version of the journal; the second one keeps the loss of every sample.
+JOURNAL_VERSION = 2
 
 Widths = tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Score:
     """What was measured of a model.
 
     Attributes:
         accuracy: In percent.
-        loss: Mean cross-entropy of the labels, in nats: it tells models apart that chance gives the same accuracy.
+        losses: Cross-entropy of the label of every sample in nats, float32 (samples,), at least one; samples in the
+            same order for all models, so that two of them can be compared sample by sample.
     """
 
     accuracy: float
-    loss: float
+    losses: NDArray[np.float32]
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy: it tells models apart that chance gives the same accuracy."""
+        return float(self.losses.mean(dtype=np.float64))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Score):
+            return NotImplemented
+        return self.accuracy == other.accuracy and np.array_equal(self.losses, other.losses)
 
 
 class Measure(Protocol):
@@ -124,11 +142,31 @@ class Trials:
         if self._journal is None:
             return
         document = {
-            "schema_version": JSON_SCHEMA_VERSION,
+            "schema_version": JOURNAL_VERSION,
             "search": self._key,
-            "attempts": [{"widths": list(widths), **vars(score)} for widths, score in self._known.items()],
+            "attempts": [
+                {
+                    "widths": list(widths),
+                    "accuracy": score.accuracy,
+                    "loss": score.loss,
+                    "losses": _packed(score.losses),
+                }
+                for widths, score in self._known.items()
+            ],
         }
         write_file(self._journal, (json.dumps(document, indent=1) + "\n").encode(), force=True)
+
+
+def _packed(losses: NDArray[np.float32]) -> str:
+    """Losses as text: few values occur, so that they take little room when deflated."""
+    return base64.b64encode(zlib.compress(losses.astype("<f4").tobytes())).decode()
+
+
+def _unpacked(text: str) -> NDArray[np.float32]:
+    losses = np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), "<f4")
+    if losses.size == 0:
+        raise ValueError("an attempt has no losses")
+    return losses.astype(np.float32)
 
 
 def _attempt(measure: Measure, widths: Widths) -> Attempt:
@@ -138,12 +176,19 @@ def _attempt(measure: Measure, widths: Widths) -> Attempt:
 def _read_journal(path: Path, key: str) -> dict[Widths, Score]:
     try:
         document: Any = json.loads(read_file(path))
+        version, owner = document["schema_version"], document["search"]
+        if version != JOURNAL_VERSION:
+            raise FormatError(
+                f"{path}: is a journal of version {version}, this tflnest reads version {JOURNAL_VERSION}",
+                "choose another file, or delete it to start anew",
+            )
         attempts = {
-            tuple(int(width) for width in item["widths"]): Score(float(item["accuracy"]), float(item["loss"]))
+            tuple(int(width) for width in item["widths"]): Score(
+                float(item["accuracy"]), _unpacked(item["losses"])
+            )
             for item in document["attempts"]
         }
-        owner = document["search"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, zlib.error) as error:
         raise FormatError(
             f"{path}: is no journal of a search: {error}", "choose another file, or delete it"
         ) from error

@@ -38,14 +38,7 @@ from tflnest.runner import STOCK_ENGINE
     show_default=True,
     help=ui.ENGINE_HELP,
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="For random samples.",
-)
+@ui.seed_option
 @click.option("--exact", is_flag=True, help="Exit with 4 unless the outputs are equal bit by bit.")
 @ui.output_options
 def command(

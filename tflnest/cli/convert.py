@@ -81,14 +81,7 @@ WORST = 10
     show_default=True,
     help=f"Which filters nest, and how: a TOML file, or a preset: {', '.join(presets())}.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="For all that is drawn at random.",
-)
+@ui.seed_option
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
 @click.option("-n", "--dry-run", is_flag=True, help="Do everything but write.")
 @click.option(

@@ -17,6 +17,7 @@ from tflnest.schema import require_extra
 
 if TYPE_CHECKING:
     from converters.search import Search
+    from converters.search.comparison import Comparison
     from converters.search.costs import OperatorCycles
 
 
@@ -157,14 +158,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Keeps the attempts; the same command goes on with it after it was stopped.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="For all that is drawn at random.",
-)
+@ui.seed_option
 @click.option("-f", "--force", is_flag=True, help="Overwrite the recipe, the model and the picture.")
 @ui.output_options
 def command(
@@ -252,6 +246,23 @@ def _way_out(result: Search) -> str:
     )
 
 
+def _against_uniform(comparison: Comparison) -> str:
+    """Whether other than uniform widths pay, in words with numbers."""
+    lead = (
+        f"a cross-entropy {comparison.lead:.4f} ± {comparison.error:.4f} lower than uniform "
+        f"{comparison.uniform[0]} bits"
+    )
+    if comparison.clear:
+        return f"the widths of {len(comparison.challenger):,} filters pay: they have {lead}"
+    tried = (
+        f"the best of {comparison.challengers:,} others" if comparison.challengers > 1 else "the only other"
+    )
+    return (
+        f"uniform widths stay: {tried}, {' '.join(map(str, comparison.challenger))}, has {lead}, which is not "
+        f"clear (more than {comparison.needed:.1f} standard errors)"
+    )
+
+
 def _show(screen: ui.Screen, result: Search) -> None:
     found = result.result
     with_cycles = result.full.cycles is not None
@@ -303,6 +314,8 @@ def _show(screen: ui.Screen, result: Search) -> None:
         f"{found.status}: {found.best.accuracy:.2f} %, {found.best.drop:.2f} points below int8, "
         f"{found.best.costs.bytes:,} bytes ({100 * share:.1f} % of int8), {result.mean_bits:.2f} bits per weight"
     )
+    if found.comparison is not None:
+        screen.line(_against_uniform(found.comparison))
     screen.line(f"{len(found.trajectory):,} attempts; the search ended because {found.ending}")
     screen.line(
         f"base page {ui.size(result.page_bytes)}, file {ui.size(len(result.model.to_bytes()))}: with biases and "

@@ -238,6 +238,17 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f} %"
 
 
+#: Decorator: the seed of verbs that draw at random.
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="For all that is drawn at random.",
+)
+
+
 def output_options(command: Command) -> Command:
     """Decorator: the options that every verb has."""
     options = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from converters.search.backends import DASK_ADDRESS, check_backend, running
@@ -19,7 +20,7 @@ class Formula:
     """Accuracy rises with the bits."""
 
     def __call__(self, widths: tuple[int, ...]) -> Score:
-        return Score(90.0 - math.fsum(width**-2.0 for width in widths), 0.5)
+        return Score(90.0 - math.fsum(width**-2.0 for width in widths), np.full(3, 0.5, np.float32))
 
     def key(self) -> str:
         return "formula"

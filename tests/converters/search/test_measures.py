@@ -101,7 +101,7 @@ def test_trained_attempts_repeat_and_diverging_ones_are_known(data, monkeypatch)
     assert score(model, data[1]).accuracy > 80
     assert model.to_bytes() == measure.build(widths).to_bytes()
     diverging = replace(measure, rate=1e30)
-    assert diverging(widths) == Score(0.0, 1e9)
+    assert diverging(widths) == Score(0.0, np.full(len(data[1]), 1e9, np.float32))
     monkeypatch.setattr(TrainedAccuracy, "_trained", lambda self, widths: None)
     with pytest.raises(TflnestError, match=r"the widths 4 .* diverged"):
         diverging.build(widths)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from converters.search.budgets import Budgets, Zone
@@ -44,7 +46,7 @@ FULL = model().full.bytes
 
 
 def scored(accuracy: float) -> Score:
-    return Score(accuracy, (100 - accuracy) / 50)
+    return Score(accuracy, np.full(4, (100 - accuracy) / 50, np.float32))
 
 
 @dataclass
@@ -80,6 +82,50 @@ def test_it_is_never_worse_than_uniform_widths_of_the_same_size(share: float) ->
     result = search_widths(model(), Budgets(0.0, int(share * FULL)), Trials(Formula()))
     fitting = [width for width in CHOICES if width / 8 <= share]
     assert result.best.accuracy >= max(Formula()((width,) * 6).accuracy for width in fitting)
+
+
+@dataclass
+class Noisy(Formula):
+    """All assignments but the narrowest ones are equally good; samples differ, and so does the luck of each."""
+
+    gain: float = 0.0
+    full: float = 80.0
+
+    def __call__(self, widths: tuple[int, ...]) -> Score:
+        random = np.random.default_rng(list(widths))
+        losses = random.normal(1.0, 1.0, 400) - self.gain * (len(set(widths)) > 1)
+        accuracy = self.full if widths == (8,) * 6 else 80.0 if min(widths) > 2 else 70.0
+        return Score(accuracy, losses.astype(np.float32))
+
+
+def test_uniform_widths_stay_where_the_lead_of_others_may_be_chance() -> None:
+    result = search_widths(model(), Budgets(0.0, int(0.6 * FULL)), Trials(Noisy()))
+    comparison = result.comparison
+    assert result.status is Status.MET and comparison is not None and not comparison.clear
+    assert result.best.widths == comparison.uniform == (4,) * 6
+    met = [step for step in result.trajectory if step.zone is Zone.TARGET and len(set(step.widths)) > 1]
+    assert comparison.challengers == len(met)
+    losses = {step.widths: step.loss for step in result.trajectory}
+    assert losses[comparison.challenger] == min(step.loss for step in met) < losses[(4,) * 6]
+    assert comparison.lead == pytest.approx(losses[(4,) * 6] - losses[comparison.challenger], abs=1e-6)
+
+
+def test_uniform_widths_stay_also_where_no_attempt_is_accurate_enough() -> None:
+    result = search_widths(model(), Budgets(1.0, int(0.6 * FULL)), Trials(Noisy(full=90.0)))
+    assert result.status is Status.NOT_MET and result.comparison is not None
+    assert result.best.widths == (4,) * 6 and not result.comparison.clear
+
+
+def test_others_are_taken_where_their_lead_is_clear() -> None:
+    result = search_widths(model(), Budgets(1.0, int(0.6 * FULL)), Trials(Noisy(gain=0.5)))
+    assert result.comparison is not None and result.comparison.clear
+    assert result.best.widths == result.comparison.challenger and len(set(result.best.widths)) > 1
+
+
+@pytest.mark.parametrize("goal", ["bytes", "first"])
+def test_only_the_least_loss_is_a_matter_of_chance(goal: str) -> None:
+    result = search_widths(model(), Budgets(1.0, int(0.6 * FULL)), Trials(Noisy()), goal=goal)
+    assert result.status is Status.MET and result.comparison is None
 
 
 def test_budgets_that_contradict_each_other_give_the_nearest_and_the_reason() -> None:
@@ -127,6 +173,31 @@ def test_a_corrupt_journal_is_refused(tmp_path: Path) -> None:
     journal = tmp_path / "search.json"
     journal.write_text('{"attempts": [')
     with pytest.raises(FormatError, match="no journal of a search"):
+        Trials(Formula(), journal=journal)
+
+
+def test_a_journal_keeps_the_loss_of_every_sample(tmp_path: Path) -> None:
+    journal = tmp_path / "search.json"
+    measured = Trials(Noisy(), journal=journal)([(8,) * 6, (2, 4) * 3])
+    assert Trials(Noisy(), journal=journal)([(8,) * 6, (2, 4) * 3]) == measured
+    assert len(measured[0].score.losses) == 400 and measured[0] != measured[1]
+
+
+@pytest.mark.parametrize("losses", ["", "AAAA", "eJwDAAAAAAE=", "no base64"])
+def test_losses_that_are_damaged_are_refused(tmp_path: Path, losses: str) -> None:
+    journal = tmp_path / "search.json"
+    Trials(Formula(), journal=journal)([(8,) * 6])
+    document = json.loads(journal.read_text())
+    document["attempts"][0]["losses"] = losses
+    journal.write_text(json.dumps(document))
+    with pytest.raises(FormatError, match="no journal of a search"):
+        Trials(Formula(), journal=journal)
+
+
+def test_a_journal_of_another_version_is_refused(tmp_path: Path) -> None:
+    journal = tmp_path / "search.json"
+    journal.write_text('{"schema_version": 1, "search": "formula", "attempts": []}')
+    with pytest.raises(FormatError, match="is a journal of version 1, this tflnest reads version 2"):
         Trials(Formula(), journal=journal)
 
 
