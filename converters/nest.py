@@ -1,7 +1,7 @@
 """Turn the operators of an int8 model into nested ones.
 
-Tensors keep their positions: plane 0 takes the place of the filter, and what is new is appended, so that
-everything in a file that counts tensors by position stays true.
+Tensors keep their positions, so that everything in a file that counts tensors by position stays true: plane 0 takes
+the place of the filter, and what is new takes the places of biases that are gone, or is appended.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class _Writer:
         self.tree = tree
         self._buffers: dict[bytes, int] = {}
         self._tensors: dict[tuple[int, str, tuple[int, ...], bytes], int] = {}
+        self._free: dict[int, list[int]] = {}
         self.pages: dict[int, int] = {}
 
     def buffer(self, content: bytes, page: int) -> int:
@@ -46,18 +47,26 @@ class _Writer:
         return index
 
     def append(self, subgraph: Any, values: NDArray[Any], type_name: str, page: int) -> int:
-        """Append a constant tensor, unless there is one of this content already; returns its index.
+        """Add a constant tensor, unless there is one of this content already; returns its index.
 
-        Runtimes keep a structure per tensor in memory, so that fewer tensors are a smaller arena.
+        It takes a place that was released, or comes last: runtimes keep a structure per tensor in memory, so that
+        fewer tensors are a smaller arena.
         """
         content = values.tobytes()
         key = (id(subgraph), type_name, values.shape, content)
         if key not in self._tensors:
-            subgraph.tensors.append(schema().TensorT())
-            self._tensors[key] = len(subgraph.tensors) - 1
+            free = self._free.get(id(subgraph))
+            if not free:
+                subgraph.tensors.append(schema().TensorT())
+            self._tensors[key] = free.pop() if free else len(subgraph.tensors) - 1
             return self.overwrite(subgraph, self._tensors[key], values, type_name, page)
         self.buffer(content, page)
         return self._tensors[key]
+
+    def release(self, subgraph: Any, index: int) -> None:
+        """Give the place of a tensor away that no operator reads any more."""
+        subgraph.tensors[index].name = None
+        self._free.setdefault(id(subgraph), []).append(index)
 
     def overwrite(self, subgraph: Any, index: int, values: NDArray[Any], type_name: str, page: int) -> int:
         """Put a constant in the place of another tensor; returns its index."""
@@ -184,24 +193,19 @@ def _write_biases(
     plan: PlannedFilter,
     biases: Sequence[NDArray[np.int32]],
 ) -> list[int]:
-    """Store the bias of every own level; the full-bit one takes the source's place where it is free."""
+    """Store the bias of every own level; the full-bit one takes the source's place where nothing else reads that."""
     tree_subgraph = writer.tree.subgraphs[subgraph.index]
     old = bias_tensor(subgraph, operator)
-    users = sum(old.index in item.inputs for item in subgraph.operators) if old is not None else 0
-    indices = []
-    for position, bias in enumerate(biases):
-        page = plan.page_of(position)
-        if (
-            old is not None
-            and users == 1
-            and position == len(biases) - 1
-            and old.index not in subgraph.outputs
-        ):
-            indices.append(writer.overwrite(tree_subgraph, old.index, bias, "INT32", page))
-            tree_subgraph.tensors[old.index].name = None
-        else:
-            indices.append(writer.append(tree_subgraph, bias, "INT32", page))
-    return indices
+    if old is not None and old.index not in (*subgraph.inputs, *subgraph.outputs):
+        users = [item for item in tree_subgraph.operators if old.index in item.inputs]
+        if users == [tree_subgraph.operators[operator.index]]:
+            writer.release(tree_subgraph, old.index)
+    pages = [plan.page_of(position) for position in range(len(biases))]
+    for bias, page in zip(biases, pages, strict=True):  # buffers in the order of the levels
+        writer.buffer(bias.tobytes(), page)
+    highest = writer.append(tree_subgraph, biases[-1], "INT32", pages[-1])
+    lower = zip(biases[:-1], pages[:-1], strict=True)
+    return [*(writer.append(tree_subgraph, bias, "INT32", page) for bias, page in lower), highest]
 
 
 def _extend_offline_plan(tree: Any) -> None:

@@ -103,8 +103,10 @@ def test_equal_contents_are_stored_once():
     model = nested(network())
     tensors = model.graph.main.tensors
     for operator in operators_of(model):
-        assert len({tensors[index].buffer for index in operator.biases}) == 1
-        assert len(set(operator.multipliers)) == 1
+        assert len(set(operator.biases)) == len(set(operator.multipliers)) == 1
+    main = model.graph.main
+    named = {index for operator in main.operators for index in (*operator.inputs, *operator.outputs)}
+    assert named == set(range(len(tensors)))  # no place is left empty
 
 
 def test_biases_that_differ_lie_in_the_pages_of_their_levels():
