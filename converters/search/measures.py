@@ -206,7 +206,7 @@ class TrainedAccuracy:
 
     def _trained(self, widths: Widths) -> NestedNetwork | None:
         """The trained network of an assignment; None where its loss is no number."""
-        from converters.training import nest_for_training
+        from converters.training import OptimizerOptions, nest_for_training
 
         with _written(self.source) as path:
             network = nest_for_training(
@@ -216,10 +216,11 @@ class TrainedAccuracy:
             )
         import keras
 
+        from converters.training.running import compile_network
+
         keras.utils.set_random_seed(self.seed)
-        steps = max(self.epochs * (len(self.calibration) // self.batch), 1)
-        schedule = keras.optimizers.schedules.CosineDecay(self.rate, steps)
-        network.compile(keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy")
+        steps = self.epochs * math.ceil(len(self.calibration) / self.batch)
+        compile_network(network, OptimizerOptions(rate=self.rate, warmup=0), steps)
         inputs = self.calibration.inputs_for(network.preparation.subgraph.input_tensors()[0])
         history = network.fit(
             inputs, self.calibration.labels(), batch_size=self.batch, epochs=self.epochs, verbose=0

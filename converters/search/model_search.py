@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from converters.conversion import float_steps
 from converters.folding import fix_batch
 from converters.nest import nest
@@ -23,6 +26,7 @@ from converters.search.measures import (
     TrainedAccuracy,
     recipe_for,
 )
+from converters.search.samples import check_samples
 from converters.search.searching import (
     CHOICES,
     MAX_STEPS,
@@ -30,13 +34,14 @@ from converters.search.searching import (
     Method,
     SearchResult,
     check_choices,
+    check_searchable,
     search_widths,
 )
 from converters.search.trials import Trials
 from converters.sensitivity import measure_sensitivities
 from converters.sources import Source, load_source
 from tflnest.dataset import Dataset, load_dataset
-from tflnest.errors import FormatError, UnsupportedError, UsageError
+from tflnest.errors import UsageError
 from tflnest.model import Model
 from tflnest.nesting import MASTER_BITS
 from tflnest.progress import Progress, silent
@@ -51,12 +56,14 @@ class Search:
         recipe: Makes the model with `convert`.
         model: The model of the best assignment: the searched widths at its lowest level.
         full: Costs of the int8 model.
+        notes: Reasons to doubt the samples.
     """
 
     result: SearchResult
     recipe: Recipe
     model: Model
     full: Costs
+    notes: tuple[str, ...] = ()
 
     @property
     def mean_bits(self) -> float:
@@ -78,6 +85,7 @@ class Search:
             "base_page_bytes": self.page_bytes,
             "file_bytes": len(self.model.to_bytes()),
             "recipe": self.recipe.to_toml(),
+            "notes": list(self.notes),
         }
 
 
@@ -135,13 +143,13 @@ def search(
 
     Raises:
         BudgetError: No assignment can meet the budgets of cost.
-        UsageError: An argument makes no sense, or training is asked of an int8 source.
-        FormatError: Model or data are not sound, or the validation data has no labels.
+        UsageError: An argument makes no sense, training is asked of an int8 source, or the samples are not fit for a
+            search (`converters.search.samples`).
+        FormatError: Model or data are not sound, or do not fit each other.
         UnsupportedError: The source has something that can't be converted or measured.
     """
     tune = load_dataset(calibration) if isinstance(calibration, str | Path) else calibration
     check = load_dataset(validation) if isinstance(validation, str | Path) else validation
-    _check_labels(check, tune, epochs)
     check_choices(widths)
     loaded = load_source(source)
     if epochs and not loaded.is_float:
@@ -149,11 +157,12 @@ def search(
             f"{loaded.path}: training starts from float weights, and this model is int8",
             "search without training (--ptq), or start from the float model",
         )
+    notes = check_samples(tune, check, loaded.model, epochs > 0)
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    measured = Method.SENSITIVITY in methods
     # What is trained on is far more than scales and losses of single filters need.
     first = tune.limited(CALIBRATION_SAMPLES) if epochs else tune
-    model = _cost_model(loaded, first, chosen, widths, measured, operator_cycles, progress)
+    subject = _Subject.of(loaded, first, chosen, progress)
+    model = subject.cost_model(widths, operator_cycles)
     budgets = Budgets(
         max_drop,
         _amount(max_bytes, model.full.bytes, "bytes"),
@@ -162,6 +171,7 @@ def search(
         else _amount(max_bit_operations, model.full.bit_operations, "bit operations"),
         cost_buffer=buffer,
     )
+    check_searchable(model, budgets, widths)
     names = tuple(layer.name for layer in model.layers)
     # Attempts run in processes of their own, or on other machines: they read TFLite, which takes no TensorFlow.
     content = loaded.model.to_bytes()
@@ -171,64 +181,61 @@ def search(
     else:
         measure = RoundedAccuracy(content, names, tune, check, single, seed)
     trials = Trials(measure, jobs=jobs, backend=backend, cluster=cluster, journal=journal, progress=progress)
+    if Method.SENSITIVITY in methods:
+        model = subject.with_losses(model, first, widths, progress)
     result = search_widths(
         model, budgets, trials, choices=widths, methods=methods, goal=goal, max_steps=max_steps
     )
     best = result.best.widths
-    return Search(result, recipe_for(names, best, single), measure.build(best), model.full)
+    return Search(
+        result, recipe_for(names, best, single), measure.build(best), model.full, tuple(dict.fromkeys(notes))
+    )
 
 
-def _check_labels(validation: Dataset, calibration: Dataset, epochs: int) -> None:
-    for data, needed in ((validation, True), (calibration, epochs > 0)):
-        labels = data.labels()
-        if needed and labels is None:
-            raise FormatError(
-                f"{data.name}: has no labels", "write it with numpy.savez(path, x=samples, y=class_numbers)"
-            )
-        if needed and labels is not None and labels.min() == labels.max():
-            raise FormatError(f"{data.name}: all {len(labels):,} samples have the class {int(labels[0])}")
+@dataclass(frozen=True)
+class _Subject:
+    """What is searched.
 
+    Attributes:
+        model: The int8 model.
+        planned: All its filters.
+        weights: Float weights in int8 steps by name; None where the source has none.
+    """
 
-def _cost_model(
-    source: Source,
-    data: Dataset,
-    recipe: Recipe,
-    widths: Sequence[int],
-    measured: bool,
-    operator_cycles: OperatorCycles | None,
-    progress: Progress,
-) -> CostModel:
-    """What is searched, and what it costs."""
-    model = fix_batch(source.model)
-    weights = None
-    if source.is_float:
-        quantized = quantize(model, data, progress=progress)
-        model, weights = quantized.model, float_steps(quantized)
-    main = model.graph.main
-    planned = plan_nesting(model.graph, recipe)
-    losses = _losses(model, searched(main, planned), data, widths, progress) if measured else None
-    layers = tuple(describe_layers(main, planned, widths, weights, losses))
-    costs = CostModel(layers, describe_rest(main, planned))
-    if operator_cycles is None or not layers:
-        return costs
-    return replace(costs, cycles=_cycles(model, searched(main, planned), widths, operator_cycles))
+    model: Model
+    planned: tuple[PlannedFilter, ...]
+    weights: Mapping[str, NDArray[np.float64]] | None
 
+    @classmethod
+    def of(cls, source: Source, data: Dataset, recipe: Recipe, progress: Progress) -> _Subject:
+        model, weights = fix_batch(source.model), None
+        if source.is_float:
+            quantized = quantize(model, data, progress=progress)
+            model, weights = quantized.model, float_steps(quantized)
+        return cls(model, tuple(plan_nesting(model.graph, recipe)), weights)
 
-def _losses(
-    model: Model,
-    planned: Sequence[PlannedFilter],
-    data: Dataset,
-    widths: Sequence[int],
-    progress: Progress,
-) -> dict[str, Mapping[int, float]]:
-    """Loss of the model with one filter alone at each width, by its name."""
-    inputs = model.graph.main.input_tensors()
-    if len(inputs) != 1:
-        raise UnsupportedError(f"the model has {len(inputs)} inputs, calibration data feeds exactly one")
-    # One width above those that count tells what any change at all costs.
-    asked = sorted({*widths[:-1], MASTER_BITS - 1})
-    found = measure_sensitivities(model.graph.main, planned, [data.inputs_for(inputs[0])], asked, progress)
-    return {item.plan.tensor.name: item.losses for item in found}
+    def cost_model(self, widths: Sequence[int], operator_cycles: OperatorCycles | None) -> CostModel:
+        """What assignments cost."""
+        main = self.model.graph.main
+        layers = tuple(describe_layers(main, self.planned, widths, self.weights))
+        costs = CostModel(layers, describe_rest(main, self.planned))
+        if operator_cycles is None or not layers:
+            return costs
+        return replace(
+            costs, cycles=_cycles(self.model, searched(main, self.planned), widths, operator_cycles)
+        )
+
+    def with_losses(
+        self, costs: CostModel, data: Dataset, widths: Sequence[int], progress: Progress
+    ) -> CostModel:
+        """The same with the loss of the model where one filter alone has a width."""
+        main = self.model.graph.main
+        inputs = [data.inputs_for(main.input_tensors()[0])]
+        # One width above those that count tells what any change at all costs.
+        asked = sorted({*widths[:-1], MASTER_BITS - 1})
+        found = measure_sensitivities(main, searched(main, self.planned), inputs, asked, progress)
+        losses = {item.plan.tensor.name: item.losses for item in found}
+        return replace(costs, layers=tuple(replace(layer, loss=losses[layer.name]) for layer in costs.layers))
 
 
 def _cycles(

@@ -209,17 +209,27 @@ def search_widths(
         BudgetError: No assignment can meet the budgets of cost.
         UsageError: There is no layer, or widths, methods or goal are no choice.
     """
-    if not model.layers:
-        raise UsageError("no filter can be searched: none nests", "choose another recipe")
-    check_choices(choices)
+    check_searchable(model, budgets, choices)
     chosen = tuple(_member(Method, method, "method") for method in methods)
     if not chosen:
         raise UsageError("no method is chosen", f"methods: {', '.join(Method)}")
     if Method.SENSITIVITY in chosen and any(layer.loss is None for layer in model.layers):
         raise UsageError("the method sensitivity needs measured losses of every layer")
-    check_reachable(budgets, model((choices[0],) * len(model.layers)), choices)
     aim = _member(Goal, goal, "goal")
     return _Search(model, budgets, trials, tuple(choices), chosen, aim).run(max_steps)
+
+
+def check_searchable(model: CostModel, budgets: Budgets, choices: Sequence[int]) -> None:
+    """Refuse what no search can find, before anything is measured.
+
+    Raises:
+        BudgetError: No assignment can meet the budgets of cost.
+        UsageError: There is no layer, or the widths can't be searched.
+    """
+    if not model.layers:
+        raise UsageError("no filter can be searched: none nests", "choose another recipe")
+    check_choices(choices)
+    check_reachable(budgets, model((choices[0],) * len(model.layers)), choices)
 
 
 def check_choices(choices: Sequence[int]) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from converters.labels import check_labels, check_scale
 from converters.training.batches import Batches
 from converters.training.checkpoints import Checkpoints, EpochResult
 from converters.training.job import OptimizerName, OptimizerOptions, Schedule, TrainingJob
-from converters.training.labels import check_labels, check_scale
 from converters.training.network import NestedNetwork
 from converters.training.preparation import prepare_training
 from tflnest.dataset import Dataset
@@ -100,7 +100,7 @@ def run_job(
         network = NestedNetwork(preparation, job.options)
         if job.start is not None and found is None:
             _take_weights(network, job.start)
-        _compile(network, job, len(data))
+        compile_network(network, job.optimizer, job.epochs * len(data))
         if found is not None:
             network.optimizer.build(network.trainable_variables)
             network.load_weights(found[0])
@@ -161,10 +161,17 @@ def _data(job: TrainingJob, model: Model, epoch: int) -> Any:
     return Batches(x, labels, job.batch, job.seed, job.augmentation, epoch)
 
 
-def _compile(network: NestedNetwork, job: TrainingJob, steps: int) -> None:
+def compile_network(network: NestedNetwork, options: OptimizerOptions, steps: int) -> None:
+    """Give a network its optimizer and the cross-entropy of class numbers.
+
+    Args:
+        network: Of a classifier that ends in probabilities or in logits.
+        options: Which optimizer, and its learning rate.
+        steps: Of the whole training; the schedule ends there.
+    """
     ends_in_probabilities = network.preparation.subgraph.operators[-1].name == "SOFTMAX"
     network.compile(
-        make_optimizer(job.optimizer, job.epochs * steps),
+        make_optimizer(options, steps),
         keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_probabilities),
     )
 

@@ -215,6 +215,8 @@ def command(
         result.model.save(model_path, force)
     if plot is not None:
         write_trajectory_plot(result.result, plot, force)
+    for note in result.notes:
+        screen.note(note)
     screen.json(result.to_dict())
     _show(screen, result)
     screen.line(f"wrote {', '.join(filter(None, (target, model_path, plot)))}")

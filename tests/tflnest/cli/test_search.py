@@ -39,6 +39,7 @@ def test_the_recipe_makes_the_model_that_was_found(files, labelled, call, tmp_pa
         "--model", tmp_path / "found.tflite", "--plot", tmp_path / "found.png", "--board", "nrf52840",
     )  # fmt: skip
     assert done.code == 0, done.err
+    assert all(isinstance(note, str) for note in done.json["notes"])
     assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
     document = done.json
     assert document["status"] == "met" and document["missed"] == []
@@ -69,7 +70,8 @@ def test_budgets_that_are_not_met_end_with_5_and_the_nearest_recipe(files, label
     assert "not met:" in done.out
 
 
-def test_a_budget_that_nothing_meets_ends_with_5_at_once(files, labelled, call, tmp_path):
+def test_a_budget_that_nothing_meets_ends_with_5_at_once(files, labelled, call, tmp_path, monkeypatch):
+    monkeypatch.setattr("converters.search.model_search.measure_sensitivities", None)
     done = call(*command(files, labelled, tmp_path, "--max-bytes", "10%"))
     assert done.code == 5 and "2 bits everywhere take" in done.err
     assert not (tmp_path / "found.toml").exists()
@@ -92,7 +94,7 @@ def test_a_model_of_the_found_widths_alone_is_small(files, labelled, call, tmp_p
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--max-bytes", "0"), "more than 0 was expected"),
+        (("--max-bytes", "0"), "the budget of bytes is 0, more than 0 was expected"),
         (("--max-bytes", "much"), "the budget 'much' is no number of bytes"),
         (("--max-bytes", "-40%"), "more than 0 was expected"),
         (("--max-bops", "0%"), "budget of bit operations is 0"),
@@ -109,13 +111,21 @@ def test_options_that_make_no_sense(files, labelled, call, tmp_path, more, messa
     assert done.code == 2 and re.search(message, done.err), done.err
 
 
-def test_validation_data_needs_labels_of_several_classes(files, call, tmp_path):
-    x = np.zeros((4, 8, 8, 3), np.float32)
-    np.savez(tmp_path / "bare.npz", x=x)
-    np.savez(tmp_path / "one.npz", x=x, y=np.full(4, 3))
-    for name, message in (("bare", "has no labels"), ("one", "all 4 samples have the class 3")):
+def test_validation_data_must_be_fit_for_a_search(files, labelled, call, tmp_path, monkeypatch):
+    monkeypatch.setattr("converters.search.model_search.measure_sensitivities", None)  # refused before that
+    x, y = (np.load(labelled)[key] for key in "xy")
+    cases = {
+        "bare": ({"x": x}, "has no labels"),
+        "one": ({"x": x, "y": np.full(60, 3)}, "all 60 samples have the class 3"),
+        "classes": ({"x": x, "y": y + 100}, "the model has the classes 0.."),
+        "small": ({"x": x / 255, "y": y}, "those of .*small.npz in -0.0"),
+        "same": ({"x": np.load(files.data)["x"], "y": y[:40]}, "40 of 40 samples of .* are among those of"),
+    }
+    for name, (arrays, message) in cases.items():
+        np.savez(tmp_path / f"{name}.npz", **arrays)
         done = call(*command(files, tmp_path / f"{name}.npz", tmp_path))
-        assert done.code == 1 and message in done.err
+        assert done.code == 2 and re.search(message, done.err), done.err
+    assert not (tmp_path / "found.toml").exists()
 
 
 def test_a_search_that_was_killed_goes_on(files, labelled, call, tmp_path):

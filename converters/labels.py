@@ -1,4 +1,4 @@
-"""Whether labelled samples can be what a model is trained on."""
+"""Whether labelled samples can be what a classifier is trained on, or judged by."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ CLEARLY = 0.2
 
 
 def check_labels(data: Dataset, model: Model) -> NDArray[np.int64]:
-    """The labels of samples that a classifier is trained on.
+    """The labels of samples of a classifier.
 
     Args:
         data: The samples.
-        model: Float, one class per value of its output.
+        model: One class per value of its output.
 
     Raises:
         UsageError: There are no labels, all are the same, or one is no class of the model.
@@ -48,7 +48,7 @@ def check_labels(data: Dataset, model: Model) -> NDArray[np.int64]:
     low, high = int(labels.min()), int(labels.max())
     if low == high:
         raise UsageError(
-            f"{data.name}: all {len(labels):,} samples have the class {low}", "training needs two at least"
+            f"{data.name}: all {len(labels):,} samples have the class {low}", "samples of two classes are needed at least"
         )
     classes = math.prod(model.graph.main.output_tensors()[0].shape[1:])
     if low < 0 or high >= classes:
@@ -64,11 +64,12 @@ def check_scale(data: Dataset, model: Model) -> None:
     A model that is not trained yet understands them on none, and is not refused.
 
     Args:
-        data: Labelled samples.
-        model: Float, what training starts from.
+        data: Labelled samples, real numbers.
+        model: Float or int8.
 
     Raises:
         UsageError: On another usual scale the accuracy is clearly higher; the message names it.
+        MissingExtraError: The model is float, and there is no stock TensorFlow Lite.
     """
     chosen = np.random.default_rng(0).permutation(len(data))[:SCALE_SAMPLES]
     x = np.asarray(data.x[np.sort(chosen)], np.float32)

@@ -1,21 +1,28 @@
-"""Labelled samples that a model is trained on."""
+"""Labelled samples that a classifier is trained on, or judged by."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from converters.training.labels import check_labels, check_scale
+from converters.labels import check_labels, check_scale
 from tflnest.dataset import Dataset
 from tflnest.errors import UsageError
 from tflnest.model import Model
 
 
 @pytest.fixture(scope="module")
-def model(make_network: Any) -> Model:
-    return make_network((2, 8)).preparation.model
+def model() -> Model:
+    return Model.load(Path(__file__).resolve().parents[1] / "data" / "digits_float.tflite")
+
+
+@pytest.fixture(scope="module")
+def digits() -> Any:
+    x, y = pytest.importorskip("sklearn.datasets").load_digits(return_X_y=True)
+    return [((x[:1200] / 16).astype(np.float32).reshape(-1, 8, 8, 1), y[:1200].astype(np.int64))]
 
 
 def test_labels_are_class_numbers(model: Model, digits: Any) -> None:
@@ -50,5 +57,6 @@ def test_samples_on_another_scale_are_refused_with_the_right_one(model: Model, d
 
 
 def test_samples_of_an_untrained_task_are_taken(model: Model, digits: Any) -> None:
+    pytest.importorskip("ai_edge_litert", reason="the litert extra is not installed")
     x, y = digits[0]
     check_scale(Dataset(x, np.random.default_rng(0).permutation(y)), model)
