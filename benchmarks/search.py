@@ -155,6 +155,12 @@ def report(text: str) -> None:
     click.echo(text, err=True)
 
 
+def _attempts(stage: str, done: int, total: int) -> None:
+    """A line for each attempt of a search, none for what goes before."""
+    if stage == "searching":
+        report(f"  attempt {done} of {total}")
+
+
 @dataclass
 class Bench:
     """Searches on one subject, and measures what they find.
@@ -241,7 +247,7 @@ class Bench:
             max_steps=setting.max_steps,
             journal=setting.journals / setting.journal,
             seed=setting.seed,
-            progress=lambda stage, done, total: report(f"  {stage} {done}/{total}"),
+            progress=_attempts,
         )
         found = self._found(title, result, budget)
         found.seconds = time.process_time() - start

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +14,7 @@ from converters.search.budgets import BUFFERS
 from converters.search.searching import Goal, Method
 from converters.search.trajectory_plot import write_trajectory_plot
 from tflnest.cli import ui
-from tflnest.errors import BudgetError, UsageError
+from tflnest.errors import BudgetError, StoppedError, UsageError
 from tflnest.files import check_writable, write_file
 from tflnest.schema import require_extra
 
@@ -29,14 +32,14 @@ if TYPE_CHECKING:
     type=click.Path(),
     metavar="FILE",
     required=True,
-    help="Training samples: .npz with key x, and labels in y where attempts are trained.",
+    help="Training samples, scaled as in training: .npz with key x, and class numbers in y where attempts are trained.",
 )
 @click.option(
     "--validation",
     type=click.Path(),
     metavar="FILE",
     required=True,
-    help="Labelled samples that decide, others than --data.",
+    help="Labelled samples that decide, others than --data: .npz with keys x and y. A few thousand tell attempts apart.",
 )
 @click.option(
     "-o",
@@ -64,7 +67,7 @@ if TYPE_CHECKING:
     default="75%",
     show_default=True,
     metavar="N|N%",
-    help="Bytes of the filters, or a share of their int8 bytes.",
+    help="Bytes of the filters in the file, or a share of their int8 bytes.",
 )
 @click.option(
     "--max-bops",
@@ -77,9 +80,9 @@ if TYPE_CHECKING:
     "epochs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Train every attempt for so many epochs.",
+    help="Train every attempt for so many epochs; needs a float SOURCE.",
 )
-@click.option("--ptq", is_flag=True, help="Round every attempt jointly, without training. [default]")
+@click.option("--ptq", is_flag=True, help="Round every attempt, without training. [default]")
 @click.option(
     "--widths",
     type=ui.LEVELS,
@@ -113,7 +116,7 @@ if TYPE_CHECKING:
     type=click.Choice(list(BUFFERS)),
     default="balanced",
     show_default=True,
-    help="How near to the budgets an attempt counts as near.",
+    help="Which attempts count as near to the budgets: up to 85, 75 or 50 % of int8.",
 )
 @click.option(
     "--max-steps",
@@ -121,7 +124,7 @@ if TYPE_CHECKING:
     default=40,
     show_default=True,
     metavar="N",
-    help="Steps of the second phase.",
+    help="Steps of the second phase, at most; each measures a few attempts.",
 )
 @click.option(
     "--recipe",
@@ -180,8 +183,9 @@ def command(
 
     Groups the filters by the spread of their weights (sigma), then moves bits where the quantized weights diverge,
     until the budgets hold; uniform widths and measured losses propose assignments too. Every attempt is built and
-    measured. Writes a recipe; exits with 5 where no attempt met all budgets, and says what stood in the way: the
-    recipe is then that of the most accurate attempt within the bytes.
+    measured; other than uniform widths are taken where their lead on --validation is clear. Writes a recipe; exits
+    with 5 where no attempt met all budgets, and says what stood in the way: the recipe is then that of the most
+    accurate attempt within the bytes.
 
     \b
     Examples:
@@ -201,7 +205,7 @@ def command(
             check_writable(path, force)
     if plot is not None:
         require_extra("matplotlib", "plot", "to draw the trajectory of a search")
-    with screen.progress() as progress:
+    with screen.progress() as progress, _resumable(options["journal"]):
         result = search(
             source,
             epochs=epochs or 0,
@@ -223,9 +227,22 @@ def command(
     if result.result.missed:
         raise BudgetError(
             f"the budgets were not met: {'; '.join(result.result.missed)}",
-            f"{_way_out(result)}; the recipe is that of the most accurate attempt within the bytes",
+            f"{_way_out(result, bool(epochs))}; the recipe is that of the most accurate attempt within the bytes",
         )
     return None
+
+
+@contextmanager
+def _resumable(journal: str | None) -> Iterator[None]:
+    """Say of a search that the user stops how it can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = journal is not None and Path(journal).exists()
+        raise StoppedError(
+            "the search was stopped; " + (f"{journal} has the attempts" if kept else "its attempts are lost"),
+            "the same command goes on with them" if kept else "--journal FILE keeps them",
+        ) from None
 
 
 def _cycles_on(board: str) -> OperatorCycles:
@@ -237,32 +254,34 @@ def _cycles_on(board: str) -> OperatorCycles:
     return lambda model: [item.cycles for item in model_costs(model, profile)]
 
 
-def _way_out(result: Search) -> str:
+def _way_out(result: Search, trained: bool) -> str:
     """What would have met the budgets."""
-    cheapest = result.result.cheapest
-    if cheapest is None or len(cheapest.widths) == 0:
-        return "raise the budgets"
-    return (
-        f"the smallest attempt that was accurate enough takes {cheapest.costs.bytes:,} bytes and "
-        f"{cheapest.costs.bit_operations:,} bit operations: raise a budget, or train attempts (--qat-epochs)"
+    cheapest, budgets = result.result.cheapest, result.result.budgets
+    advice = "raise a budget, give more --widths, or " + (
+        "train longer (--qat-epochs)" if trained else "train attempts of the float model (--qat-epochs)"
     )
+    if cheapest is None:
+        return advice
+    costs = f"{cheapest.costs.bytes:,} bytes"
+    if budgets.max_bit_operations is not None:
+        costs += f" and {cheapest.costs.bit_operations:,} bit operations"
+    return f"the smallest attempt that was accurate enough takes {costs}: {advice}"
 
 
 def _against_uniform(comparison: Comparison) -> str:
     """Whether other than uniform widths pay, in words with numbers."""
-    lead = (
-        f"a cross-entropy {comparison.lead:.4f} ± {comparison.error:.4f} lower than uniform "
-        f"{comparison.uniform[0]} bits"
-    )
+    uniform = f"uniform {comparison.uniform[0]} bits"
+    lead = f"by {abs(comparison.lead):.4f} ± {comparison.error:.4f} nats"
     if comparison.clear:
-        return f"the widths of {len(comparison.challenger):,} filters pay: they have {lead}"
+        return f"cross-entropy lower than with {uniform}: {lead}"
     tried = (
         f"the best of {comparison.challengers:,} others" if comparison.challengers > 1 else "the only other"
     )
-    return (
-        f"uniform widths stay: {tried}, {' '.join(map(str, comparison.challenger))}, has {lead}, which is not "
-        f"clear (more than {comparison.needed:.1f} standard errors)"
-    )
+    widths = " ".join(map(str, comparison.challenger))
+    stay = f"{uniform} stay: the cross-entropy of {tried} ({widths}) is "
+    if comparison.lead <= 0:
+        return f"{stay}higher {lead}"
+    return f"{stay}lower {lead}, and more than {comparison.needed:.1f} standard errors would be clear"
 
 
 def _show(screen: ui.Screen, result: Search) -> None:

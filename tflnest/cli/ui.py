@@ -211,7 +211,7 @@ class _Lines:
         self._console = console
         self._unit = unit
         self._start = time.monotonic()
-        self._shown: dict[str, int] = {}
+        self._shown: dict[tuple[str, int], int] = {}
         self._first: dict[str, int] = {}
 
     def update(self, stage: str, done: int, total: int) -> None:
@@ -220,8 +220,8 @@ class _Lines:
         if time.monotonic() - self._start < PROGRESS_DELAY_S:
             return
         step = STEPS * done // max(total, 1)
-        if step > self._shown.get(stage, -1):
-            self._shown[stage] = step
+        if step > self._shown.get((stage, total), -1):  # a total that grows begins anew
+            self._shown[stage, total] = step
             share = f"{done / max(total, 1):.0%}"
             elapsed = time.monotonic() - self._start
             rate = f", {(done - first) / elapsed:,.0f} {self._unit}/s" if self._unit else ""

@@ -12,6 +12,8 @@ import tomllib
 import numpy as np
 import pytest
 
+from converters.search.comparison import Comparison
+from tflnest.cli.search import _against_uniform
 from tflnest.interpreter import Interpreter
 from tflnest.model import Model
 
@@ -162,11 +164,44 @@ def test_a_search_that_was_killed_goes_on(files, labelled, call, tmp_path):
     assert fresh.json["trajectory"] == resumed.json["trajectory"]
 
 
+@pytest.mark.parametrize(
+    ("journal", "message"), [(True, "has the attempts"), (False, "its attempts are lost")]
+)
+def test_a_search_that_is_stopped_says_how_it_goes_on(
+    files, labelled, call, tmp_path, monkeypatch, journal, message
+):
+    def stopped(*arguments, **options):
+        if options["journal"]:
+            (tmp_path / "journal.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("converters.search.search", stopped)
+    more = ("--journal", tmp_path / "journal.json") if journal else ()
+    done = call(*command(files, labelled, tmp_path, *more))
+    assert done.code == 130 and "the search was stopped" in done.err and message in done.err
+    assert ("the same command goes on" if journal else "--journal FILE keeps them") in done.err
+    assert not (tmp_path / "found.toml").exists()
+
+
+def test_the_report_compares_with_uniform_widths():
+    def words(lead, challengers):
+        return _against_uniform(Comparison((4, 4), (6, 2), lead, 0.01, challengers))
+
+    assert words(0.5, 3) == "cross-entropy lower than with uniform 4 bits: by 0.5000 ± 0.0100 nats"
+    assert words(0.02, 10) == (
+        "uniform 4 bits stay: the cross-entropy of the best of 10 others (6 2) is lower by 0.0200 ± 0.0100 nats, "
+        "and more than 2.6 standard errors would be clear"
+    )
+    assert words(-0.3, 1).endswith("of the only other (6 2) is higher by 0.3000 ± 0.0100 nats")
+
+
 def test_the_report_names_the_fitted_and_the_way_out(files, labelled, call, tmp_path):
     done = call(*command(files, labelled, tmp_path, "--max-drop", 0, "--max-bytes", "30%", "--max-steps", 0))
     assert done.code == 5
     assert "fitted to published figures" in done.out and "the search ended because" in done.out
     assert "the smallest attempt that was accurate enough takes" in done.err
+    assert "train attempts of the float model (--qat-epochs)" in done.err
+    assert "bit operations: raise" not in done.err  # no budget of them was given
 
 
 def test_nothing_is_searched_where_the_recipe_exists(files, labelled, call, tmp_path, monkeypatch):

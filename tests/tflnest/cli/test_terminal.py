@@ -242,6 +242,18 @@ def test_progress_is_plain_lines_without_a_terminal(capsys):
     assert all(line.startswith("work: ") and "\x1b" not in line for line in shown)
 
 
+def test_plain_lines_go_on_where_more_work_is_found(capsys):
+    from tflnest.cli import ui
+
+    lines = ui._Lines(ui.error_console())
+    lines._start = time.monotonic() - 10
+    for done, total in ((0, 1), (1, 1), (1, 3), (2, 3), (3, 3)):
+        lines.update("work", done, total)
+    assert [line.split(" (")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "work: 0 of 1", "work: 1 of 1", "work: 1 of 3", "work: 2 of 3", "work: 3 of 3",
+    ]  # fmt: skip
+
+
 def test_short_work_shows_no_progress(capsys):
     from tflnest.cli import ui
 
