@@ -15,6 +15,7 @@ from tflnest.version import __version__
 _HOMES = {
     "Augmentation": "converters.training",
     "ControllerOptions": "converters.training",
+    "Dataset": "tflnest.dataset",
     "Interpreter": "tflnest.interpreter",
     "Model": "tflnest.model",
     "Nesting": "tflnest.nesting",
@@ -39,6 +40,7 @@ _HOMES = {
     "load": "tflnest.model",
     "load_dataset": "tflnest.dataset",
     "load_delegate": "tflnest.plugin.delegate",
+    "load_recipe": "converters.recipe",
     "materialize": "tflnest.materialization",
     "nest_for_training": "converters.training",
     "search": "converters.search",

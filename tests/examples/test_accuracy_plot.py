@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 
 import pytest
 
-from tests.shared import ROOT
+from tests.examples.running import FLOAT_MODEL, run_example
 from tflnest.model import Model
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
@@ -16,13 +14,9 @@ pytest.importorskip("matplotlib", reason="the plot extra is not installed")
 def test_the_picture_of_the_digits_model(tmp_path):
     """From the float `.tflite` of the same network, which needs no TensorFlow."""
     output = tmp_path / "out"
-    command = ["examples/accuracy_plot.py", "--output", output, "--model", "tests/data/digits_float.tflite"]
-    done = subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
+    text = run_example("examples/accuracy_plot.py", "--output", output, "--model", FLOAT_MODEL)
     assert (output / "accuracy.png").read_bytes().startswith(b"\x89PNG")
-    found = re.findall(r"(\w+) +level (\d): +([\d.]+) bits .* top-1 ([\d.]+) %", done.stdout)
+    found = re.findall(r"(\w+) +level (\d): +([\d.]+) bits .* top-1 ([\d.]+) %", text)
     top1 = {(name, int(level)): float(share) for name, level, _, share in found}
     bits = {(name, int(level)): float(count) for name, level, count, _ in found}
     assert set(top1) == {

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
+from tests.examples.running import run_example
 from tests.shared import ROOT
 from tflnest.model import Model
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 NEEDS = ("tensorflow", "sklearn", "matplotlib")
-
-
-def run(*arguments):
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "100"},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -39,7 +24,7 @@ def test_every_example_is_run_by_a_test(name):
 @pytest.mark.parametrize("name", ["demo.py", "digits.py"])
 def test_examples_explain_themselves(name):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    text = run(ROOT / "examples" / name, "--help")
+    text = run_example(ROOT / "examples" / name, "--help")
     assert "--output" in text
 
 
@@ -49,7 +34,7 @@ def test_examples_explain_themselves(name):
 )
 def test_the_demo_does_the_whole_job(tmp_path):
     output = tmp_path / "out"
-    text = run("examples/demo.py", "--output", output)
+    text = run_example("examples/demo.py", "--output", output)
     names = {path.name for path in output.iterdir()}
     assert names == {
         "calibration.npz",

@@ -1,28 +1,18 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from tests.shared import ROOT
+from tests.examples.running import run_example
 from tflnest.dataset import load_dataset
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 
-def run(*arguments):
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_digits_writes_the_files_that_the_command_line_takes(tmp_path):
-    text = run("examples/digits.py", "--output", tmp_path / "digits")
+    text = run_example("examples/digits.py", "--output", tmp_path / "digits")
     assert "256 samples" in text and "500 samples" in text
     calibration = load_dataset(tmp_path / "digits" / "calibration.npz")
     test = load_dataset(tmp_path / "digits" / "test.npz")
@@ -45,6 +35,6 @@ def test_the_split_is_fixed_and_apart():
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="the keras extra is not installed")
 def test_training_runs_and_saves_a_model(tmp_path):
     output = tmp_path / "digits.keras"
-    text = run("examples/train_digits.py", "--epochs", 1, "--output", output)
+    text = run_example("examples/train_digits.py", "--epochs", 1, "--output", output)
     assert "115,594 parameters" in text and f"wrote {output}" in text
     assert output.stat().st_size > 400_000

@@ -1,10 +1,10 @@
 """A board at the end of a serial line: ask it, push pages to it, run models on it.
 
 with tflnest.connect("/dev/ttyACM0") as board:
-board.push("nested.tflite", level=4)
-y = board.run(x)
-board.push("nested.tflite")
-y = board.run(x)
+    board.push("nested.tflite", level=4)
+    y = board.run(x)
+    board.push("nested.tflite")
+    y = board.run(x)
 """
 
 from __future__ import annotations
