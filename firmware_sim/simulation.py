@@ -31,6 +31,7 @@ from tflnest.model import Model
 from tflnest.pages import FilePages
 from tflnest.progress import Progress, silent
 from tflnest.version import JSON_SCHEMA_VERSION
+from tflnest.widths import Widths
 
 #: Most inferences that one simulation runs.
 MAX_RUNS = 100_000
@@ -93,6 +94,7 @@ class Simulation:
         trace: Every event.
         peak_sram_bytes: Most SRAM that was in use at once, stack reserve included.
         seconds: Estimated time of everything.
+        widths: What a controller chose in every inference, a row each; None without inputs, or without a controller.
         outputs: Outputs of every inference, samples first; None without inputs.
     """
 
@@ -113,6 +115,7 @@ class Simulation:
     trace: Trace
     peak_sram_bytes: int
     seconds: float
+    widths: Widths | None = field(default=None, compare=False)
     outputs: Outputs | None = field(default=None, compare=False)
 
     @property
@@ -189,6 +192,7 @@ class Simulation:
                 for move in self.moves
             ],
             "counters": vars(self.counters),
+            "widths": None if self.widths is None else _widths_dict(self.widths),
             "estimate": {
                 "macs": self.macs,
                 "instructions": None if self.instructions is None else round(self.instructions),
@@ -198,6 +202,14 @@ class Simulation:
                 "source": self.board.cycles.source,
             },
         }
+
+
+def _widths_dict(widths: Widths) -> dict[str, Any]:
+    return {
+        "bit_operations": float(widths.bit_operations().mean()),
+        "limited": float(widths.limited.any(axis=1).mean()),
+        "operators": [item.to_dict() for item in widths.of_operators()],
+    }
 
 
 def _operator_dict(memory: OperatorMemory, cost: OperatorCost | None) -> dict[str, Any]:
@@ -285,6 +297,7 @@ def simulate(
         trace=device.trace,
         peak_sram_bytes=device.sram.watermark,
         seconds=device.seconds,
+        widths=Widths.joined(device.widths) if device.widths else None,
         outputs=outputs,
     )
 
@@ -385,6 +398,7 @@ class _Device:
         )
         self.trace = Trace()
         self.moves: list[Move] = []
+        self.widths: list[Widths] = []
         self.seconds = 0.0
         self.level: int | None = None
         self.done = 0
@@ -437,10 +451,14 @@ class _Device:
                 elif self.pager is not None:
                     engine.set_level(switch.level)
                 results.append(engine.run(_slice(self.model, samples, self.done, end)))
-            while self.done < end:
+                if self.model.controller is not None:
+                    first = np.arange(self.done, end)
+                    self.widths.append(engine.widths.of_samples(first))
+            for row in range(end - self.done):
                 self.seconds += self._inference_seconds[switch.level]
                 self.done += 1
-                self._record(EventKind.INFERENCE)
+                chosen = self.widths[-1].pairs(row) if self.widths else ()
+                self._record(EventKind.INFERENCE, widths=chosen)
             progress("inferences", self.done, runs)
         return _join(results) if results else None
 
@@ -462,7 +480,12 @@ class _Device:
         self.seconds += self.board.link_seconds(transfer.link_bytes)
         self._record(EventKind.PAGE_IN if transfer.incoming else EventKind.PAGE_OUT, transfer)
 
-    def _record(self, kind: EventKind, transfer: Transfer | None = None) -> None:
+    def _record(
+        self,
+        kind: EventKind,
+        transfer: Transfer | None = None,
+        widths: tuple[tuple[int, int], ...] = (),
+    ) -> None:
         self.trace.add(
             Event(
                 kind=kind,
@@ -475,6 +498,7 @@ class _Device:
                 placement=str(transfer.placement) if transfer is not None else None,
                 moved_bytes=transfer.moved_bytes if transfer is not None else 0,
                 link_bytes=transfer.link_bytes if transfer is not None else 0,
+                widths=widths,
             )
         )
 

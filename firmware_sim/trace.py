@@ -32,6 +32,8 @@ class Event:
         link_bytes: Bytes that came over the link to the host.
         sram_used_bytes: SRAM in use after the event, stack reserve included.
         resident_pages: Pages that can be read after the event.
+        widths: Bits of weights and activation of every operator with a filter in this inference, where a controller
+            chose them; empty otherwise. The operators are those of `Simulation.widths`.
     """
 
     kind: EventKind
@@ -44,6 +46,7 @@ class Event:
     placement: str | None = None
     moved_bytes: int = 0
     link_bytes: int = 0
+    widths: tuple[tuple[int, int], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The event for a report in JSON."""

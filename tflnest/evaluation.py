@@ -21,7 +21,7 @@ from tflnest.policy import Dynamic, Margin, Policy, Static, parse_policy
 from tflnest.progress import Progress, silent
 from tflnest.runner import STOCK_ENGINE, Runner, model_levels, single_input
 from tflnest.version import JSON_SCHEMA_VERSION
-from tflnest.widths import REQUANTIZATION_MACS, Widths
+from tflnest.widths import REQUANTIZATION_MACS, OperatorWidths, Widths
 
 
 @dataclass(frozen=True)
@@ -48,31 +48,6 @@ class LevelAccuracy:
     resident_bytes: int | None
     seconds: float
     bit_operations: int | None = None
-
-
-@dataclass(frozen=True)
-class OperatorWidths:
-    """How often an operator ran with which widths.
-
-    Attributes:
-        index: Of the operator; those of a controller count behind all others.
-        label: Its scope.
-        macs: Multiply-accumulates.
-        shares: Share of the inferences by bits of weights and activation.
-    """
-
-    index: int
-    label: str
-    macs: int
-    shares: Mapping[tuple[int, int], float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        widths = [
-            {"weight_bits": weight, "activation_bits": activation, "share": share}
-            for (weight, activation), share in self.shares.items()
-        ]
-        return {"index": self.index, "label": self.label, "macs": self.macs, "widths": widths}
 
 
 @dataclass(frozen=True)
@@ -334,10 +309,7 @@ def _run_policy(
         narrowed_activations=activations,
         narrowed_weights=weights,
         requantization_macs=REQUANTIZATION_MACS * (activations + weights),
-        operators=tuple(
-            OperatorWidths(item.index, item.label, item.macs, shares)
-            for item, shares in zip(widths.operators, widths.distribution(), strict=True)
-        ),
+        operators=widths.of_operators(),
         widths=widths,
     )
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,6 +47,31 @@ class WeightedOperator:
     weights: int
     activations: int
     stored_bits: int = MASTER_BITS
+
+
+@dataclass(frozen=True)
+class OperatorWidths:
+    """How often an operator ran with which widths.
+
+    Attributes:
+        index: Of the operator; those of a controller count behind all others.
+        label: Its scope.
+        macs: Multiply-accumulates.
+        shares: Share of the inferences by bits of weights and activation.
+    """
+
+    index: int
+    label: str
+    macs: int
+    shares: Mapping[tuple[int, int], float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        widths = [
+            {"weight_bits": weight, "activation_bits": activation, "share": share}
+            for (weight, activation), share in self.shares.items()
+        ]
+        return {"index": self.index, "label": self.label, "macs": self.macs, "widths": widths}
 
 
 @dataclass(frozen=True)
@@ -174,6 +200,17 @@ class Widths:
                 }
             )
         return shares
+
+    def of_operators(self) -> tuple[OperatorWidths, ...]:
+        """How often each operator ran with which widths."""
+        return tuple(
+            OperatorWidths(item.index, item.label, item.macs, shares)
+            for item, shares in zip(self.operators, self.distribution(), strict=True)
+        )
+
+    def pairs(self, row: int) -> tuple[tuple[int, int], ...]:
+        """Bits of weights and activation of every operator in a row."""
+        return tuple(zip(self.weight_bits[row].tolist(), self.activation_bits[row].tolist(), strict=True))
 
 
 def bit_operations(macs: ArrayLike, weight_bits: ArrayLike, activation_bits: ArrayLike) -> NDArray[np.int64]:

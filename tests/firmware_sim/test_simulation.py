@@ -12,9 +12,11 @@ from firmware_sim.pager import Placement
 from firmware_sim.simulation import simulate
 from firmware_sim.target import align_up
 from firmware_sim.trace import EventKind
+from tests.controllers import controlled
 from tests.firmware_sim.builder import SCALE, BoardBuilder
+from tests.models import random_inputs
 from tflnest.errors import DoesNotFitError, ExitCode, UsageError
-from tflnest.interpreter import Interpreter
+from tflnest.interpreter import ENGINES, Interpreter
 
 MOVES = (EventKind.PAGE_IN, EventKind.PAGE_OUT)
 
@@ -226,3 +228,31 @@ def test_what_the_device_lacks_counts_as_tflm_would(board):
     assert not result.memory.is_firmware
     assert result.memory.arena_bytes == result.arena.needed_bytes
     assert result.memory.stack_bytes == board.stack_bytes
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_inference_tells_what_a_controller_chose(engine):
+    model = controlled()
+    inputs = random_inputs(model, 24)
+    result = simulate(
+        model, "nrf52840", schedule="8@0,4@20", pages="host", inputs=inputs, runs=28, engine=engine
+    )
+    events = [event.widths for event in result.trace.of(EventKind.INFERENCE)]
+    assert len({*events[:20]}) > 1
+    again = np.concatenate([inputs, inputs[:4]])
+    for level, rows in ((8, range(20)), (4, range(20, 28))):
+        interpreter = Interpreter(model=model, level=level, policy="dynamic")
+        for row in rows:
+            interpreter.run(again[row : row + 1])
+            assert events[row] == interpreter.widths.pairs(0)
+    np.testing.assert_array_equal(result.widths.samples, np.arange(28))
+    assert {pair[0] for pair in events[-1][:5]} <= {4, 8}  # 8 for what is flat, or the controller's own
+    document = result.to_dict()["widths"]
+    assert document["bit_operations"] == pytest.approx(result.widths.bit_operations().mean())
+    assert len(document["operators"]) == len(events[0])
+    assert all(not event.widths for event in result.trace.events if event.kind is not EventKind.INFERENCE)
+
+
+def test_nothing_is_told_of_widths_without_a_controller_or_inputs(nested_cnn, board, samples):
+    assert simulate(nested_cnn, board, inputs=samples).widths is None
+    assert simulate(controlled(), "nrf52840").to_dict()["widths"] is None

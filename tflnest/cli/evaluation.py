@@ -10,6 +10,7 @@ import click
 
 from tflnest.accuracy_plot import write_accuracy_plot
 from tflnest.cli import ui
+from tflnest.cli.widths import millions, show_widths
 from tflnest.errors import UsageError
 from tflnest.evaluation import Evaluation, LevelAccuracy, PolicyAccuracy, evaluate
 from tflnest.files import check_writable
@@ -169,7 +170,7 @@ def _show(screen: ui.Screen, result: Evaluation) -> None:
                 ui.percent(row.identical),
                 f"{row.mean_difference:.3f}",
                 "-" if row.resident_bytes is None else ui.size(row.resident_bytes),
-                "-" if row.bit_operations is None else _millions(row.bit_operations),
+                "-" if row.bit_operations is None else millions(row.bit_operations),
                 f"{1000 * row.seconds / result.samples:.2f}",
             )
             for row in rows
@@ -179,11 +180,6 @@ def _show(screen: ui.Screen, result: Evaluation) -> None:
         _show_calibration(screen, result.calibration)
     if result.policy is not None:
         _show_policy(screen, result.policy)
-
-
-def _millions(count: float) -> str:
-    """Bit operations for people."""
-    return f"{count / 1e6:,.2f} M"
 
 
 def _show_calibration(screen: ui.Screen, found: Calibration) -> None:
@@ -199,7 +195,7 @@ def _show_policy(screen: ui.Screen, row: PolicyAccuracy) -> None:
     screen.line()
     screen.line(f"mean of an input under the policy {row.policy}")
     lines = [
-        ("bit operations", _millions(row.bit_operations)),
+        ("bit operations", millions(row.bit_operations)),
         ("run twice", ui.percent(row.repeated)),
         ("paged in", f"{ui.size(round(row.paged_bytes))}"),
         (
@@ -211,19 +207,4 @@ def _show_policy(screen: ui.Screen, row: PolicyAccuracy) -> None:
     if row.limited:
         lines.append(("limited", f"{ui.percent(row.limited)} of the choices, by the level that is set"))
     screen.facts(lines)
-    screen.line()
-    screen.table(
-        ["operator", "MACs", "weight bits x activation bits: share of the runs"],
-        [
-            (
-                f"{item.index} {item.label}",
-                f"{item.macs:,}",
-                ", ".join(
-                    f"{weight}x{activation}: {ui.percent(share)}"
-                    for (weight, activation), share in item.shares.items()
-                ),
-            )
-            for item in row.operators
-        ],
-        left=["weight bits x activation bits: share of the runs"],
-    )
+    show_widths(screen, row.operators)

@@ -8,6 +8,7 @@ import click
 
 from tflnest.cli import ui
 from tflnest.cli.boards import board_options, load_board
+from tflnest.cli.widths import millions, show_widths
 from tflnest.files import check_writable
 from tflnest.interpreter import ENGINES
 
@@ -101,6 +102,7 @@ def command(
     _show_operators(screen, result)
     _show_levels(screen, result)
     _show_switches(screen, result)
+    _show_widths(screen, result)
     for path in (plot, trace):
         if path is not None:
             screen.line(f"wrote {path}")
@@ -244,3 +246,13 @@ def _show_switches(screen: ui.Screen, result: Simulation) -> None:
         ],
         left=("pages",),
     )
+
+
+def _show_widths(screen: ui.Screen, result: Simulation) -> None:
+    """What the controller chose."""
+    if result.widths is None:
+        return
+    operations = float(result.widths.bit_operations().mean())
+    screen.line()
+    screen.line(f"the controller chose, with {millions(operations)} bit operations an inference on average:")
+    show_widths(screen, result.widths.of_operators())
