@@ -13,9 +13,9 @@ from tflnest import container, controller_entry
 from tflnest.controller_entry import Choice, Controller
 from tflnest.errors import UsageError
 from tflnest.model import Model, add_buffer, opcode_index, set_metadata
-from tflnest.pruning import offline_plan, prune, set_offline_offsets
+from tflnest.pruning import offline_plan, prune, prune_buffers, prune_operator_codes, set_offline_offsets
 
-__all__ = ["Choice", "Controller", "attach", "drop", "read", "stand_alone"]
+__all__ = ["Choice", "Controller", "attach", "detach", "drop", "read", "stand_alone"]
 
 
 def read(model: Model) -> Controller | None:
@@ -62,7 +62,6 @@ def attach(
     controller = Controller(len(tree.subgraphs) - 1, stem, tuple(operators), pairs)
     set_metadata(tree, controller_entry.METADATA_NAME, controller_entry.encode(controller))
     _list_in_base_page(result, buffers)
-    result.changed()
     return Model.from_bytes(result.to_bytes())
 
 
@@ -78,6 +77,28 @@ def drop(tree: Any, controller: Controller) -> None:
     if words is not None:
         count = sum(len(subgraph.tensors) for subgraph in tree.subgraphs)
         set_offline_offsets(tree, words[3 : 3 + count].tolist())
+
+
+def detach(model: Model) -> Model:
+    """The nested model without its controller, for runtimes that do not follow one; the model itself where it has none.
+
+    Raises:
+        UsageError: The model is not nested.
+    """
+    if model.directory is None:
+        raise UsageError("the model is not nested: it has no controller")
+    if model.controller is None:
+        return model
+    result = model.copy()
+    drop(result.tree, model.controller)
+    prune_operator_codes(result.tree)
+    renumber = prune_buffers(result.tree)
+    pages = [
+        [renumber[segment.buffer] for segment in page.segments if segment.buffer in renumber]
+        for page in model.directory.pages
+    ]
+    _write_pages(result, pages)
+    return Model.from_bytes(result.to_bytes())
 
 
 def stand_alone(model: Model) -> Model:
@@ -135,5 +156,13 @@ def _list_in_base_page(model: Model, buffers: Sequence[int]) -> None:
     assert directory is not None
     pages = [[segment.buffer for segment in page.segments] for page in directory.pages]
     pages[0] += buffers
+    _write_pages(model, pages)
+
+
+def _write_pages(model: Model, pages: Sequence[Sequence[int]]) -> None:
+    """Let the directory list these buffers, and forget what was read of the tree before."""
+    directory = model.directory
+    assert directory is not None
     renewed = container.new_directory(directory.levels, pages, directory.recipe)
     set_metadata(model.tree, container.METADATA_NAME, container.encode(renewed))
+    model.changed()

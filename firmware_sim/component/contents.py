@@ -229,7 +229,7 @@ def tflm_parts(model: Model, heading: str, name: str, level: int | None = None) 
     """The nested file with operators for TensorFlow Lite Micro.
 
     Args:
-        model: A nested model.
+        model: A nested model, without a controller.
         heading: First line of every generated file, without the marks of a comment.
         name: Of the component; its header is included by it.
         level: Highest level that the self-test runs; None for the full-bit one. The file is whole.
@@ -241,9 +241,9 @@ def tflm_parts(model: Model, heading: str, name: str, level: int | None = None) 
     """
     if model.directory is None:
         raise UsageError("the model is not nested: TensorFlow Lite Micro runs it as it is")
-    _check_runnable(model)
     levels = model.directory.levels
     levels = levels[: level_position(levels, level) + 1]
+    _check_runnable(model)
     content = model.to_bytes()
     files = {path: read_file(file).decode("ascii") for path, file in component_files().items()}
     files["model_tflite.h"] = _fill("selftest/model_tflite.h", heading=heading)
@@ -252,7 +252,7 @@ def tflm_parts(model: Model, heading: str, name: str, level: int | None = None) 
     files["model_tflite.c"] = _fill(
         "selftest/model_tflite.c", heading=heading, bytes="\n".join(lines), size=len(content)
     )
-    checks = _checks(model, levels, "static")  # a controller is no part of what these operators compute
+    checks = _checks(model, levels, "static")
     adds, count = _resolver(model)
     arena = align_up(_arena_bytes(model), 1024)
     selftest = {

@@ -10,7 +10,7 @@ import pytest
 from converters.recipe import Recipe, Rule
 from tests.controllers import CHOICES, controlled, controller_model, narrow_levels
 from tests.models import add_offline_plan, everything, nested, network, plain, random_inputs
-from tflnest.controller import attach, read, stand_alone
+from tflnest.controller import attach, detach, read, stand_alone
 from tflnest.controller_entry import METADATA_NAME, Choice, Controller, decode, encode
 from tflnest.errors import FormatError, UnsupportedError, UsageError
 from tflnest.interpreter import Interpreter
@@ -84,6 +84,14 @@ def test_materialize_leaves_the_controller_out() -> None:
             vars(item) for item in expected.graph.main.operators
         ]
         assert len(slim.to_bytes()) == len(expected.to_bytes())
+
+
+def test_a_detached_controller_leaves_nothing_behind() -> None:
+    source = nested(network(), everything())
+    assert detach(controlled(source)).to_bytes() == source.to_bytes()
+    assert detach(source) is source
+    with pytest.raises(UsageError, match="not nested"):
+        detach(network())
 
 
 def test_the_controller_stands_alone_as_it_was_given() -> None:

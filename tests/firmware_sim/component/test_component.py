@@ -19,7 +19,7 @@ from firmware_sim.component.targets import Target
 from firmware_sim.emulator import Emulator
 from firmware_sim.firmware.selftest import expected_crc32
 from firmware_sim.toolchain import Toolchain
-from tests.controllers import narrow_levels
+from tests.controllers import controlled, narrow_levels
 from tests.firmware_sim.monitor import require_emulator
 from tests.models import NetworkBuilder, everything, nested, network, small_network
 from tests.shared import ROOT
@@ -348,6 +348,14 @@ def test_the_file_and_the_operators_for_tflm_are_in_it(model):
     assert "resolver.AddReshape();" in selftest and "tflnest::AddOperators(resolver);" in selftest
     level = export_component(model, "cmake", contents="tflm", level=6)
     assert level.parts.levels == (4, 6)
+
+
+def test_a_controller_is_left_out_for_tflm(model):
+    made, expected = (
+        export_component(item, "cmake", contents="tflm", name="net").project.files
+        for item in (controlled(model), model)
+    )
+    assert made == expected
 
 
 def test_resolver_methods_are_those_of_tflm():

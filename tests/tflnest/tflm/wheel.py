@@ -41,6 +41,7 @@ class Job:
         tensors: Which tensors every "run" gives; None for the outputs of the model.
         arena_bytes: Size of the arena.
         records: Whether allocations are recorded and printed.
+        allocates: Whether an interpreter is made, and steps are run.
     """
 
     model: bytes
@@ -49,6 +50,7 @@ class Job:
     tensors: Sequence[int] | None = None
     arena_bytes: int = ARENA_BYTES
     records: bool = False
+    allocates: bool = True
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ def _work(path: str) -> tuple[int, list[Any], str]:
     if job.is_open:
         file = ctypes.c_char_p(job.model)
         opened = library.tflnest_tflm_open(ctypes.c_void_p(address), file, ctypes.c_size_t(len(job.model)))
+    if not job.allocates:
+        return opened, [], ""
     configs = runtime.InterpreterConfig
     config = configs.kAllocationRecording if job.records else configs.kPreserveAllTensors
     try:

@@ -25,14 +25,6 @@ namespace tflite {
 namespace micro {}
 }  // namespace tflite
 
-/* An operator in the arena. Both pointers are distances in bytes from it: those lie in the same arena. */
-struct tflnest_tflm_operator {
-    int32_t next; /* 0: there is none */
-    int32_t node; /* TfLiteNode */
-    tflnest_compact compact;
-    tflnest_compact_window window; /* not there where no window slides */
-};
-
 namespace tflnest {
 namespace {
 
@@ -47,6 +39,65 @@ constexpr int32_t kTiles[] = TFLNEST_COMPACT_TILES;
 /* The files that are open. */
 tflnest_tflm *open_models = nullptr;
 
+/* ------------------------------------------------------------------------------------------------- nodes
+ *
+ * Arena is dear, and TFLM's node of a custom operator has two pointers that only others use: `builtin_data` leads to
+ * the next nested node, and `user_data`, with `intermediates` where pointers have 32 bits, holds what the operator
+ * keeps, or leads to it.
+ */
+
+/* What an operator keeps in the arena, where a window slides. */
+struct Sliding {
+    tflnest_compact compact;
+    tflnest_compact_window window;
+};
+
+constexpr size_t kWords = sizeof(tflnest_compact) / sizeof(void *);
+static_assert(kWords * sizeof(void *) == sizeof(tflnest_compact) && (kWords == 1 || kWords == 2), "two pointers");
+
+TfLiteNode *Next(const TfLiteNode *node)
+{
+    return static_cast<TfLiteNode *>(node->builtin_data);
+}
+
+Sliding *SlidingOf(const TfLiteNode *node)
+{
+    return static_cast<Sliding *>(node->user_data);
+}
+
+bool Slides(uint32_t stock)
+{
+    return stock != TFLNEST_STOCK_FULLY_CONNECTED;
+}
+
+tflnest_compact CompactOf(const TfLiteNode *node, uint32_t stock)
+{
+    if (Slides(stock)) {
+        return SlidingOf(node)->compact;
+    }
+    const void *words[] = {node->user_data, node->intermediates};
+    tflnest_compact compact;
+    memcpy(&compact, words, sizeof compact);
+    return compact;
+}
+
+void SetCompact(TfLiteNode *node, uint32_t stock, const tflnest_compact &compact)
+{
+    if (Slides(stock)) {
+        SlidingOf(node)->compact = compact;
+        return;
+    }
+    void *words[] = {node->user_data, node->intermediates};
+    memcpy(words, &compact, sizeof compact);
+    node->user_data = words[0];
+    node->intermediates = static_cast<TfLiteIntArray *>(words[1]);
+}
+
+TfLiteNode *FirstOf(const tflnest_tflm *model)
+{
+    return static_cast<TfLiteNode *>(model->operators);
+}
+
 /* ---------------------------------------------------------------------------------------------- scratch
  *
  * The kernels leave multipliers and shifts in the file, which stock kernels keep in the arena. What all operators
@@ -58,8 +109,11 @@ tflnest_tflm *open_models = nullptr;
 struct Budget {
     const void *context;
     bool is_preparing;
-    int32_t saved;   /* bytes, by all operators together */
-    int32_t largest; /* bytes of input and output of an operator, so far */
+    int32_t saved;    /* bytes, by all operators together */
+    int32_t largest;  /* bytes of input and output of an operator, so far */
+    int highest;      /* index of a constant of the operators so far */
+    TfLiteNode *first; /* nested operators that were prepared */
+    TfLiteNode *last;
 };
 
 Budget budget;
@@ -72,8 +126,7 @@ constexpr int32_t AlignUp(int32_t bytes)
 /* Bytes of an operator in the arena, by what they are. */
 constexpr int32_t kTensor = static_cast<int32_t>(sizeof(TfLiteEvalTensor));
 constexpr int32_t kPointer = static_cast<int32_t>(sizeof(void *));
-constexpr int32_t kWithWindow = AlignUp(static_cast<int32_t>(sizeof(tflnest_tflm_operator)));
-constexpr int32_t kWithoutWindow = AlignUp(static_cast<int32_t>(offsetof(tflnest_tflm_operator, window)));
+constexpr int32_t kSliding = AlignUp(static_cast<int32_t>(sizeof(Sliding)));
 
 /* The same of TFLM's reference kernels: their own structures, and the options. CMSIS-NN's take more. */
 #ifdef CMSIS_NN
@@ -84,16 +137,49 @@ constexpr int32_t kStockConv = AlignUp(4 * 13 + 2 * kPointer) + 28;
 constexpr int32_t kStockFullyConnected = AlignUp(4 * 10 + 2 * kPointer) + 5;
 #endif
 
-/* What an operator saves against the stock one; its per-channel scales if it has some. */
+/* What an operator saves against the stock one if no two of its constants are one tensor; its per-channel scales if it
+ * has some. */
 int32_t Saved(const tflnest_options &options)
 {
     const int32_t tensors = static_cast<int32_t>(2 * options.levels.count + 2 * options.sets) - 2;
     const int32_t more = tensors * kTensor + kPointer;
     if (options.stock == TFLNEST_STOCK_FULLY_CONNECTED) {
-        return kStockFullyConnected - kWithoutWindow - more;
+        return kStockFullyConnected - more;
     }
     const int32_t scales = options.channels < (1u << 24) ? 2 * AlignUp(4 * static_cast<int32_t>(options.channels)) : 0;
-    return kStockConv + scales - kWithWindow - more;
+    return kStockConv + scales - kSliding - more;
+}
+
+/* Whether an operator before this one, or an input before that one, is the same tensor. */
+bool IsRepeated(const TfLiteNode *node, int input)
+{
+    const int index = node->inputs->data[input];
+    for (int i = 1; i < input; i++) {
+        if (node->inputs->data[i] == index) {
+            return true;
+        }
+    }
+    for (const TfLiteNode *other = budget.first; index <= budget.highest && other != nullptr; other = Next(other)) {
+        for (int i = 1; i < other->inputs->size; i++) {
+            if (other->inputs->data[i] == index) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Add what an operator saves because some of its constants are one tensor to the budget. */
+void CountTensors(const TfLiteNode *node, const tflnest_options &options)
+{
+    const int size = node->inputs->size, filter = size - static_cast<int>(options.levels.count);
+    int highest = budget.highest;
+    for (int i = 2; i < size; i++) { /* the stock operator has a bias and a filter too */
+        const int index = node->inputs->data[i];
+        budget.saved += i != filter && IsRepeated(node, i) ? kTensor : 0;
+        highest = index > highest ? index : highest;
+    }
+    budget.highest = highest;
 }
 
 /* Bytes of scratch that the stock operator takes. */
@@ -252,63 +338,12 @@ const char *CheckIndices(const TfLiteNode *node, const tflnest_tflm *model, cons
 
 /* ----------------------------------------------------------------------------------------------- Prepare */
 
-/* The distance between two objects; 0 where they are too far apart for 32 bits. */
-int32_t Distance(const void *from, const void *to)
-{
-    const intptr_t distance = reinterpret_cast<intptr_t>(to) - reinterpret_cast<intptr_t>(from);
-    return distance < INT32_MIN || distance > INT32_MAX ? 0 : static_cast<int32_t>(distance);
-}
-
-void *At(const tflnest_tflm_operator *entry, int32_t distance)
-{
-    return reinterpret_cast<void *>(reinterpret_cast<intptr_t>(entry) + distance);
-}
-
-const TfLiteNode *NodeOf(const tflnest_tflm_operator *entry)
-{
-    return static_cast<const TfLiteNode *>(At(entry, entry->node));
-}
-
-tflnest_tflm_operator *Next(const tflnest_tflm_operator *entry)
-{
-    return entry->next == 0 ? nullptr : static_cast<tflnest_tflm_operator *>(At(entry, entry->next));
-}
-
-void Unlink(tflnest_tflm *model, const tflnest_tflm_operator *entry)
-{
-    if (model->operators == entry) {
-        model->operators = Next(entry);
-        return;
-    }
-    for (tflnest_tflm_operator *other = model->operators; other != nullptr; other = Next(other)) {
-        if (Next(other) == entry) {
-            other->next = entry->next == 0 ? 0 : Distance(other, Next(entry));
-            return;
-        }
-    }
-}
-
-/* Put an operator at the end of a model's list. */
-bool Link(tflnest_tflm *model, tflnest_tflm_operator *entry)
-{
-    tflnest_tflm_operator *last = model->operators;
-    if (last == nullptr) {
-        model->operators = entry;
-        return true;
-    }
-    while (Next(last) != nullptr) {
-        last = Next(last);
-    }
-    last->next = Distance(last, entry);
-    return last->next != 0;
-}
-
 /* Everything that is checked of an operator, on the stack while it is prepared. */
 struct Reading {
     tflnest_options options;
     tflnest_nested_filter filter;
     tflnest_call call;
-    int64_t live; /* bytes of input and output */
+    int64_t live; /* bytes of input and output, as they are planned */
 };
 
 const char *MakeCall(Reading *reading, const TfLiteTensor *input, const TfLiteTensor *output)
@@ -335,7 +370,7 @@ const char *MakeCall(Reading *reading, const TfLiteTensor *input, const TfLiteTe
             return "its planes join to weights outside int8";
         }
     }
-    reading->live = static_cast<int64_t>(input->bytes) + static_cast<int64_t>(output->bytes);
+    reading->live = static_cast<int64_t>((input->bytes + 15) / 16 * 16 + (output->bytes + 15) / 16 * 16);
     return nullptr;
 }
 
@@ -417,10 +452,24 @@ int HighestLevel(const Reading &reading, const tflnest_tflm *model)
     return position;
 }
 
+/* Put an operator at the end of the list. */
+void Link(TfLiteNode *node, tflnest_tflm *model)
+{
+    node->builtin_data = nullptr;
+    if (budget.last == nullptr) {
+        budget.first = node;
+    } else {
+        budget.last->builtin_data = node;
+    }
+    budget.last = node;
+    if (model != nullptr && model->operators == nullptr) {
+        model->operators = node;
+    }
+}
+
 /* Keep what was read. */
 const char *Keep(TfLiteContext *context, TfLiteNode *node, tflnest_tflm *model, Reading *reading)
 {
-    const bool slides = reading->options.stock != TFLNEST_STOCK_FULLY_CONNECTED;
     const int position = HighestLevel(*reading, model);
     if (position < 0) {
         return "no level has all its pages";
@@ -436,37 +485,34 @@ const char *Keep(TfLiteContext *context, TfLiteNode *node, tflnest_tflm *model, 
         model->context = context;
         model->tensors = tensors;
     }
-    const uint32_t scratch = ChooseTile(&reading->call, reading->live);
-    auto *entry = static_cast<tflnest_tflm_operator *>(context->AllocatePersistentBuffer(
-        context, slides ? sizeof(tflnest_tflm_operator) : offsetof(tflnest_tflm_operator, window)));
+    CountTensors(node, reading->options);
+    const uint32_t scratch = ChooseTile(&reading->call, reading->live), stock = reading->options.stock;
     int index = -1;
-    if (entry == nullptr ||
+    if (Slides(stock)) {
+        node->user_data = context->AllocatePersistentBuffer(context, sizeof(Sliding));
+    }
+    if ((Slides(stock) && node->user_data == nullptr) ||
         (scratch > 0 && context->RequestScratchBufferInArena(context, scratch, &index) != kTfLiteOk)) {
         return "the arena is too small for it";
     }
-    entry->next = 0;
-    entry->node = Distance(entry, node);
+    tflnest_compact compact;
     tflnest_compact_window unused;
     if (index >= TFLNEST_COMPACT_MAX_SCRATCH ||
-        !tflnest_compact_pack(&entry->compact, slides ? &entry->window : &unused, &reading->call)) {
+        !tflnest_compact_pack(&compact, Slides(stock) ? &SlidingOf(node)->window : &unused, &reading->call)) {
         return "its window is too large for this runtime";
     }
-    entry->compact.scratch = static_cast<uint16_t>(entry->compact.scratch | (index + 1));
+    compact.scratch = static_cast<uint16_t>(compact.scratch | (index + 1));
     const tflnest_chain chain = tflnest_chain_of(&reading->options);
-    tflnest_compact_set_chain(&entry->compact, &chain);
-    tflnest_compact_run(&entry->compact, static_cast<uint32_t>(position),
+    tflnest_compact_set_chain(&compact, &chain);
+    tflnest_compact_run(&compact, static_cast<uint32_t>(position),
                         static_cast<uint32_t>(reading->options.requantization.values[position]));
-    if (model != nullptr) {
-        if (entry->node == 0 || !Link(model, entry)) {
-            return "the arena is too large";
-        }
-        if (reading->filter.available < reading->filter.count) {
-            const uint32_t page = PageOf(reading->options, reading->filter.available);
-            model->missing = static_cast<uint8_t>(model->missing | 1u << page);
-            model->resident = static_cast<uint8_t>(model->resident & ~(1u << page));
-        }
+    SetCompact(node, stock, compact);
+    Link(node, model);
+    if (model != nullptr && reading->filter.available < reading->filter.count) {
+        const uint32_t page = PageOf(reading->options, reading->filter.available);
+        model->missing = static_cast<uint8_t>(model->missing | 1u << page);
+        model->resident = static_cast<uint8_t>(model->resident & ~(1u << page));
     }
-    node->user_data = entry;
     return nullptr;
 }
 
@@ -474,7 +520,7 @@ template <int kStock>
 void *Init(TfLiteContext *context, const char *buffer, size_t length)
 {
     if (budget.context != context || budget.is_preparing) { /* tensors begin to be allocated, maybe anew */
-        budget = {context, false, 0, 0};
+        budget = {context, false, 0, 0, 0, nullptr, nullptr};
         for (tflnest_tflm *model = open_models; model != nullptr; model = model->next) {
             model->operators = model->context == context ? nullptr : model->operators;
         }
@@ -505,18 +551,11 @@ TfLiteStatus Prepare(TfLiteContext *context, TfLiteNode *node)
     return kTfLiteOk;
 }
 
-void Free(TfLiteContext *context, void *buffer)
+void Free(TfLiteContext *context, void *)
 {
     for (tflnest_tflm *model = open_models; model != nullptr; model = model->next) {
-        for (tflnest_tflm_operator *entry = model->operators; model->context == context && entry != nullptr;
-             entry = Next(entry)) {
-            if (entry == buffer) {
-                Unlink(model, entry);
-            }
-        }
-        if (model->operators == nullptr && model->context == context) {
-            model->context = nullptr;
-            model->tensors = nullptr;
+        if (model->context == context) {
+            model->operators = model->context = model->tensors = nullptr;
         }
     }
 }
@@ -526,8 +565,8 @@ void Free(TfLiteContext *context, void *buffer)
 template <int kStock>
 TfLiteStatus Invoke(TfLiteContext *context, TfLiteNode *node)
 {
-    const auto *entry = static_cast<const tflnest_tflm_operator *>(node->user_data);
-    const tflnest_compact &compact = entry->compact;
+    const tflnest_compact compact = CompactOf(node, kStock);
+    const tflnest_compact_window *window = Slides(kStock) ? &SlidingOf(node)->window : nullptr;
     const TfLiteEvalTensor *input = context->GetEvalTensor(context, node->inputs->data[0]);
     const TfLiteEvalTensor *output = context->GetEvalTensor(context, node->outputs->data[0]);
     const tflnest_dimensions from = DimensionsOf(input->dims), to = DimensionsOf(output->dims);
@@ -539,7 +578,7 @@ TfLiteStatus Invoke(TfLiteContext *context, TfLiteNode *node)
     const TfLiteEvalTensor *multipliers = context->GetEvalTensor(context, constants[levels + 2 * set]);
 
     tflnest_call call;
-    tflnest_compact_unpack(&compact, &entry->window, kStock, &from, &to, &call);
+    tflnest_compact_unpack(&compact, window, kStock, &from, &to, &call);
     const uint32_t weights = tflnest_compact_weights(&call);
     tflnest_field fields[TFLNEST_MAX_FIELDS];
     uint32_t count = 0;
@@ -562,9 +601,8 @@ TfLiteStatus Invoke(TfLiteContext *context, TfLiteNode *node)
 /* ------------------------------------------------------------------------------------------ levels, pages */
 
 /* The options of a prepared operator: they were sound then, and the file has not changed. */
-tflnest_options OptionsOf(const tflnest_tflm_operator *entry)
+tflnest_options OptionsOf(const TfLiteNode *node)
 {
-    const TfLiteNode *node = NodeOf(entry);
     tflnest_options options;
     for (const char *code : kCustomCodes) {
         if (tflnest_options_read(&options, code, node->custom_initial_data,
@@ -596,9 +634,18 @@ uint32_t LevelOf(const tflnest_options &options, uint32_t level)
     return static_cast<uint32_t>(options.model_levels.values[level]);
 }
 
-void Switch(tflnest_tflm_operator *entry, const tflnest_options &options, uint32_t position)
+void Switch(TfLiteNode *node, const tflnest_options &options, uint32_t position)
 {
-    tflnest_compact_run(&entry->compact, position, static_cast<uint32_t>(options.requantization.values[position]));
+    tflnest_compact compact = CompactOf(node, options.stock);
+    tflnest_compact_run(&compact, position, static_cast<uint32_t>(options.requantization.values[position]));
+    SetCompact(node, options.stock, compact);
+}
+
+/* Position of the own level that an operator runs at. */
+uint32_t PositionOf(const TfLiteNode *node, const tflnest_options &options)
+{
+    const tflnest_compact compact = CompactOf(node, options.stock);
+    return tflnest_compact_position(&compact);
 }
 
 /* Change of what the constants of a page point to. */
@@ -627,8 +674,8 @@ size_t OffsetOf(const tflnest_tflm *model, uint32_t page, const uint8_t *data)
 void MoveConstants(tflnest_tflm *model, const Move &move)
 {
     auto *tensors = static_cast<TfLiteEvalTensor *>(model->tensors);
-    for (const tflnest_tflm_operator *entry = model->operators; entry != nullptr; entry = Next(entry)) {
-        const TfLiteIntArray *inputs = NodeOf(entry)->inputs;
+    for (const TfLiteNode *node = FirstOf(model); node != nullptr; node = Next(node)) {
+        const TfLiteIntArray *inputs = node->inputs;
         for (int i = 1; i < inputs->size; i++) {
             TfLiteEvalTensor *tensor = &tensors[inputs->data[i]];
             const size_t offset = OffsetOf(model, move.page, tensor->data.uint8);
@@ -644,13 +691,13 @@ void MoveConstants(tflnest_tflm *model, const Move &move)
     model->images[move.page] = move.image;
 }
 
-tflnest_tflm_operator *OperatorAt(const tflnest_tflm *model, uint32_t index)
+TfLiteNode *OperatorAt(const tflnest_tflm *model, uint32_t index)
 {
-    tflnest_tflm_operator *entry = model == nullptr ? nullptr : model->operators;
-    while (entry != nullptr && index-- > 0) {
-        entry = Next(entry);
+    TfLiteNode *node = model == nullptr ? nullptr : FirstOf(model);
+    while (node != nullptr && index-- > 0) {
+        node = Next(node);
     }
-    return entry;
+    return node;
 }
 
 bool IsOpen(const tflnest_tflm *model)
@@ -710,6 +757,10 @@ tflnest_status tflnest_tflm_open(tflnest_tflm *model, const void *file, size_t s
     if (problem == nullptr && !tflnest_directory_fits(metadata, size)) {
         problem = "its pages do not fit its file";
     }
+    /* TFLM plans no memory for the controller's subgraph, and writes to address 0 where that asks for scratch. */
+    if (problem == nullptr && tflnest_model_metadata(start, size, "TFLNEST_CONTROLLER", &bytes) != nullptr) {
+        problem = "it has a controller, which this runtime does not follow: leave it out (tflnest.controller.detach)";
+    }
     if (problem != nullptr) {
         MicroPrintf("tflnest: the model cannot be opened: %s", problem);
         return TFLNEST_ERROR_SIZE;
@@ -750,27 +801,27 @@ tflnest_status tflnest_tflm_set_level(tflnest_tflm *model, uint32_t level)
         MicroPrintf("tflnest: the model has no level of %d bits", static_cast<int>(level));
         return TFLNEST_ERROR_LEVEL;
     }
-    for (tflnest_tflm_operator *entry = model->operators; entry != nullptr; entry = Next(entry)) {
-        const tflnest_options options = OptionsOf(entry);
+    for (const TfLiteNode *node = FirstOf(model); node != nullptr; node = Next(node)) {
+        const tflnest_options options = OptionsOf(node);
         const tflnest_status status = CheckLevel(model, options, LevelOf(options, index));
         if (status != TFLNEST_OK) {
             return status;
         }
     }
-    for (tflnest_tflm_operator *entry = model->operators; entry != nullptr; entry = Next(entry)) {
-        const tflnest_options options = OptionsOf(entry);
-        Switch(entry, options, LevelOf(options, index));
+    for (TfLiteNode *node = FirstOf(model); node != nullptr; node = Next(node)) {
+        const tflnest_options options = OptionsOf(node);
+        Switch(node, options, LevelOf(options, index));
     }
     return TFLNEST_OK;
 }
 
 tflnest_status tflnest_tflm_set_operator_level(tflnest_tflm *model, uint32_t index, uint32_t level)
 {
-    tflnest_tflm_operator *entry = IsOpen(model) ? OperatorAt(model, index) : nullptr;
-    if (entry == nullptr) {
+    TfLiteNode *node = IsOpen(model) ? OperatorAt(model, index) : nullptr;
+    if (node == nullptr) {
         return TFLNEST_ERROR_ARGUMENT;
     }
-    const tflnest_options options = OptionsOf(entry);
+    const tflnest_options options = OptionsOf(node);
     uint32_t position = 0;
     while (position < options.levels.count && options.levels.values[position] != static_cast<int32_t>(level)) {
         position++;
@@ -781,7 +832,7 @@ tflnest_status tflnest_tflm_set_operator_level(tflnest_tflm *model, uint32_t ind
     }
     const tflnest_status status = CheckLevel(model, options, position);
     if (status == TFLNEST_OK) {
-        Switch(entry, options, position);
+        Switch(node, options, position);
     }
     return status;
 }
@@ -789,7 +840,7 @@ tflnest_status tflnest_tflm_set_operator_level(tflnest_tflm *model, uint32_t ind
 uint32_t tflnest_tflm_operators(const tflnest_tflm *model)
 {
     uint32_t count = 0;
-    for (const tflnest_tflm_operator *entry = OperatorAt(model, 0); entry != nullptr; entry = Next(entry)) {
+    for (const TfLiteNode *node = OperatorAt(model, 0); node != nullptr; node = Next(node)) {
         count++;
     }
     return count;
@@ -797,11 +848,12 @@ uint32_t tflnest_tflm_operators(const tflnest_tflm *model)
 
 uint32_t tflnest_tflm_operator_level(const tflnest_tflm *model, uint32_t index)
 {
-    const tflnest_tflm_operator *entry = OperatorAt(model, index);
-    if (entry == nullptr) {
+    const TfLiteNode *node = OperatorAt(model, index);
+    if (node == nullptr) {
         return 0;
     }
-    return tflnest_compact_chain(&entry->compact).bits[tflnest_compact_position(&entry->compact)];
+    const tflnest_options options = OptionsOf(node);
+    return static_cast<uint32_t>(options.levels.values[PositionOf(node, options)]);
 }
 
 uint32_t tflnest_tflm_resident(const tflnest_tflm *model)
@@ -817,8 +869,9 @@ tflnest_status tflnest_tflm_page_out(tflnest_tflm *model, uint32_t page)
     if ((model->resident >> page & 1u) == 0) {
         return TFLNEST_ERROR_RESIDENT;
     }
-    for (const tflnest_tflm_operator *entry = model->operators; entry != nullptr; entry = Next(entry)) {
-        if ((PagesOf(OptionsOf(entry), tflnest_compact_position(&entry->compact)) >> page & 1u) != 0) {
+    for (const TfLiteNode *node = FirstOf(model); node != nullptr; node = Next(node)) {
+        const tflnest_options options = OptionsOf(node);
+        if ((PagesOf(options, PositionOf(node, options)) >> page & 1u) != 0) {
             MicroPrintf("tflnest: page %d is in use: switch to a lower level first", static_cast<int>(page));
             return TFLNEST_ERROR_IN_USE;
         }

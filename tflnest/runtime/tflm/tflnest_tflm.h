@@ -29,8 +29,6 @@
 extern "C" {
 #endif
 
-struct tflnest_tflm_operator;
-
 /* A nested file that an interpreter runs. Static memory of the application; only for the functions below. */
 typedef struct tflnest_tflm {
     struct tflnest_tflm *next;
@@ -40,7 +38,7 @@ typedef struct tflnest_tflm {
     const uint8_t *images[TFLNEST_TFLM_MAX_PAGES]; /* of pages that came in from elsewhere, or NULL */
     void *context;                                 /* of the interpreter */
     void *tensors;                                 /* of its subgraph with nested operators */
-    struct tflnest_tflm_operator *operators;       /* in the order in which they run */
+    void *operators;                               /* node of the first nested one */
     uint8_t levels[TFLNEST_TFLM_MAX_PAGES];        /* bits, increasing; as many pages */
     uint8_t level_count;
     uint8_t resident; /* one bit per page, page 0 in bit 0 */
@@ -54,7 +52,8 @@ typedef struct tflnest_tflm {
  * file  The whole `.tflite` file, where the interpreter has it.
  *
  * TFLNEST_ERROR_ARGUMENT: a pointer is NULL, or the model is open already.
- * TFLNEST_ERROR_SIZE:     the file is damaged, no nested one, or of another format version; MicroPrintf tells.
+ * TFLNEST_ERROR_SIZE:     the file is damaged, no nested one, of another format version, or has a controller;
+ *                         MicroPrintf tells.
  */
 tflnest_status tflnest_tflm_open(tflnest_tflm *model, const void *file, size_t size);
 
