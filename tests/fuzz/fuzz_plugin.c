@@ -14,17 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tflnest/tflnest_crc32.h"
+#include "fuzz_model.h"
 #include "tflnest_plugin.h"
 #include "tflnest_session.h"
-
-#define CHECK(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "broken promise: %s, line %d\n", #condition, __LINE__); \
-            abort(); \
-        } \
-    } while (0)
 
 #define MAX_TENSORS 128
 #define MAX_NODES 8
@@ -34,37 +26,6 @@
 tfl_delegate *tflite_plugin_create_delegate(const char *const *keys, const char *const *values, size_t count,
                                             void (*report_error)(const char *));
 void tflite_plugin_destroy_delegate(tfl_delegate *delegate);
-
-/* ----------------------------------------------------------------------------------------------- choices */
-
-static const uint8_t *script;
-static size_t script_left;
-static uint64_t state;
-
-static uint32_t draw(uint32_t below)
-{
-    if (script != NULL) {
-        uint32_t word = 0;
-        for (int i = 0; i < 3 && script_left > 0; i++, script_left--) {
-            word = word << 8 | *script++;
-        }
-        return word % below;
-    }
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (uint32_t)(state >> 20) % below;
-}
-
-static int32_t edge(int32_t present)
-{
-    static const int32_t edges[] = {0, 1, -1, 2, 3, 7, 8, 9, 16, 127, 128, 255, 256, 65536, 1 << 24, INT32_MAX, INT32_MIN};
-    switch (draw(3)) {
-    case 0: return (int32_t)((uint32_t)present + draw(5) - 2u);
-    case 1: return (int32_t)draw(64);
-    default: return edges[draw(sizeof edges / sizeof edges[0])];
-    }
-}
 
 /* ------------------------------------------------------------------------------------------- interpreter */
 
@@ -225,7 +186,7 @@ static void read_tensor(size_t index)
     tensor->allocation_type = is_const[index] ? TFL_ALLOCATION_READ_ONLY : TFL_ALLOCATION_ARENA;
     tensor->data = is_const[index] ? take_bytes((uint32_t)tensor->bytes) : calloc(1, tensor->bytes);
     tensor->name = "tensor";
-    if (!is_const[index] && draw(2) == 0) {
+    if (!is_const[index] && fuzz_draw(2) == 0) {
         tfl_affine_quantization *made = calloc(1, sizeof *made);
         made->zero_point = array_of(1);
         made->scale = calloc(1, sizeof(tfl_float_array) + sizeof(float));
@@ -314,8 +275,8 @@ static void free_model(size_t original)
 
 static void replace_bytes(uint8_t *bytes, uint32_t size)
 {
-    for (uint32_t i = draw(3) + 1; size > 0 && i > 0; i--) {
-        bytes[draw(size)] = (uint8_t)edge(bytes[0]);
+    for (uint32_t i = fuzz_draw(3) + 1; size > 0 && i > 0; i--) {
+        bytes[fuzz_draw(size)] = (uint8_t)fuzz_edge(bytes[0]);
     }
 }
 
@@ -329,43 +290,42 @@ static void *resized(void *memory, size_t old, size_t size)
 
 static void change_tensor(void)
 {
-    tfl_tensor *tensor = &context.tensors[draw((uint32_t)context.tensors_size)];
-    static const float scales[] = {0.0f, -1.0f, 1e-45f, 1e-30f, 0.5f, 3e38f};
-    switch (draw(7)) {
-    case 0: tensor->type = edge(tensor->type); break;
-    case 1: tensor->allocation_type = (int32_t)draw(5); break;
+    tfl_tensor *tensor = &context.tensors[fuzz_draw((uint32_t)context.tensors_size)];
+    switch (fuzz_draw(7)) {
+    case 0: tensor->type = fuzz_edge(tensor->type); break;
+    case 1: tensor->allocation_type = (int32_t)fuzz_draw(5); break;
     case 2: {
-        const size_t size = (size_t)draw(2) ? draw(4096) : tensor->bytes + draw(9);
+        const size_t size = (size_t)fuzz_draw(2) ? fuzz_draw(4096) : tensor->bytes + fuzz_draw(9);
         tensor->data = resized(tensor->data, tensor->bytes, size);
         tensor->bytes = size;
         break;
     }
     case 3:
         if (tensor->dims->size > 0) {
-            tensor->dims->data[draw((uint32_t)tensor->dims->size)] = edge(2);
+            tensor->dims->data[fuzz_draw((uint32_t)tensor->dims->size)] = fuzz_edge(2);
         }
         break;
-    case 4: tensor->scale = scales[draw(6)]; break;
-    case 5: tensor->zero_point = edge(tensor->zero_point); break;
+    case 4: tensor->scale = fuzz_scale(); break;
+    case 5: tensor->zero_point = fuzz_edge(tensor->zero_point); break;
     default: replace_bytes(tensor->data, (uint32_t)tensor->bytes); break;
     }
 }
 
 static void change_node(void)
 {
-    tfl_node *node = &nodes[draw((uint32_t)first_nodes)].node;
+    tfl_node *node = &nodes[fuzz_draw((uint32_t)first_nodes)].node;
     uint8_t *options = (uint8_t *)(uintptr_t)node->custom_initial_data;
     const uint32_t size = (uint32_t)node->custom_initial_data_size;
-    switch (draw(5)) {
+    switch (fuzz_draw(5)) {
     case 0:
         if (node->inputs->size > 0) {
-            node->inputs->data[draw((uint32_t)node->inputs->size)] = edge(5);
+            node->inputs->data[fuzz_draw((uint32_t)node->inputs->size)] = fuzz_edge(5);
         }
         break;
-    case 1: node->inputs->size = (int32_t)draw((uint32_t)node->inputs->size + 1); break;
-    case 2: node->outputs->data[0] = edge(node->outputs->data[0]); break;
+    case 1: node->inputs->size = (int32_t)fuzz_draw((uint32_t)node->inputs->size + 1); break;
+    case 2: node->outputs->data[0] = fuzz_edge(node->outputs->data[0]); break;
     case 3:
-        node->custom_initial_data_size = (int32_t)draw(size + 4);
+        node->custom_initial_data_size = (int32_t)fuzz_draw(size + 4);
         node->custom_initial_data = resized(options, size, (size_t)node->custom_initial_data_size);
         break;
     default: replace_bytes(options, size); break;
@@ -375,20 +335,14 @@ static void change_node(void)
 static void change_directory(void)
 {
     const uint32_t header = directory_bytes < TFLNEST_DIRECTORY_HEADER_BYTES ? directory_bytes : TFLNEST_DIRECTORY_HEADER_BYTES;
-    replace_bytes(directory, draw(2) ? directory_bytes : header);
-    if (draw(3) == 0) {
-        const uint32_t size = draw(directory_bytes + 8);
+    replace_bytes(directory, fuzz_draw(2) ? directory_bytes : header);
+    if (fuzz_draw(3) == 0) {
+        const uint32_t size = fuzz_draw(directory_bytes + 8);
         directory = resized(directory, directory_bytes, size);
         directory_bytes = size;
     }
-    if (draw(2) && directory_bytes >= TFLNEST_DIRECTORY_HEADER_BYTES) {
-        uint8_t *copy = malloc(directory_bytes);
-        memcpy(copy, directory, directory_bytes);
-        memset(copy + TFLNEST_DIRECTORY_AT_IDENTITY, 0, 32);
-        memset(copy + TFLNEST_DIRECTORY_AT_CRC32, 0, 4);
-        const uint32_t crc = tflnest_crc32(0, copy, directory_bytes);
-        memcpy(directory + TFLNEST_DIRECTORY_AT_CRC32, &crc, 4);
-        free(copy);
+    if (fuzz_draw(2) && directory_bytes >= TFLNEST_DIRECTORY_HEADER_BYTES) {
+        fuzz_seal_directory(directory, directory_bytes);
     }
 }
 
@@ -424,12 +378,12 @@ static void one_input(const uint8_t *model, size_t size)
 {
     char level[8], session[] = "77";
     const char *keys[] = {"mode", "session", "level"};
-    const char *values[] = {draw(2) ? "memory" : "speed", session, level};
-    snprintf(level, sizeof level, "%u", draw(12));
+    const char *values[] = {fuzz_draw(2) ? "memory" : "speed", session, level};
+    snprintf(level, sizeof level, "%u", fuzz_draw(12));
     read_model(model, size);
     const size_t original = context.tensors_size;
-    for (uint32_t i = draw(4); i > 0; i--) {
-        switch (draw(8)) {
+    for (uint32_t i = fuzz_draw(4); i > 0; i--) {
+        switch (fuzz_draw(8)) {
         case 0: change_directory(); break;
         case 1:
         case 2:
@@ -438,7 +392,7 @@ static void one_input(const uint8_t *model, size_t size)
         }
     }
     messages = 0;
-    tfl_delegate *delegate = tflite_plugin_create_delegate(keys, values, 2 + (draw(4) == 0), report_option);
+    tfl_delegate *delegate = tflite_plugin_create_delegate(keys, values, 2 + (fuzz_draw(4) == 0), report_option);
     if (delegate == NULL) {
         CHECK(messages == 1);
         refused++;
@@ -449,13 +403,13 @@ static void one_input(const uint8_t *model, size_t size)
         accepted++;
         run_nodes();
         for (int i = 0; i < 3; i++) {
-            (void)tflnest_plugin_set_level(77, (int)draw(10));
-            (void)tflnest_plugin_set_operator_level(77, (int)draw(6) - 1, (int)draw(10));
+            (void)tflnest_plugin_set_level(77, (int)fuzz_draw(10));
+            (void)tflnest_plugin_set_operator_level(77, (int)fuzz_draw(6) - 1, (int)fuzz_draw(10));
         }
         run_nodes();
         CHECK(tflnest_plugin_operators(77) <= first_nodes);
     }
-    if (draw(2)) { /* either may go first */
+    if (fuzz_draw(2)) { /* either may go first */
         tflite_plugin_destroy_delegate(delegate);
         free_model(original);
     } else {
@@ -465,25 +419,13 @@ static void one_input(const uint8_t *model, size_t size)
     CHECK(tflnest_plugin_operators(77) < 0);
 }
 
-static uint8_t *read_file(const char *path, size_t *size)
-{
-    FILE *file = fopen(path, "rb");
-    CHECK(file != NULL && fseek(file, 0, SEEK_END) == 0);
-    *size = (size_t)ftell(file);
-    rewind(file);
-    uint8_t *bytes = malloc(*size);
-    CHECK(fread(bytes, 1, *size, file) == *size);
-    fclose(file);
-    return bytes;
-}
-
 #ifdef FUZZ_ALONE
 int main(int count, char **arguments)
 {
     size_t size;
     CHECK(count == 4);
-    uint8_t *model = read_file(arguments[1], &size);
-    state = strtoull(arguments[2], NULL, 10) * 2654435761u + 88172645463325252u;
+    uint8_t *model = fuzz_read_file(arguments[1], &size);
+    fuzz_begin(arguments[2]);
     const unsigned long inputs = strtoul(arguments[3], NULL, 10);
     for (unsigned long i = 0; i < inputs; i++) {
         one_input(model, size);
@@ -499,10 +441,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     static uint8_t *model;
     static size_t model_size;
     if (model == NULL) {
-        model = read_file(getenv("FUZZ_SEED"), &model_size);
+        model = fuzz_read_file(getenv("FUZZ_SEED"), &model_size);
     }
-    script = bytes;
-    script_left = size;
+    fuzz_script = bytes;
+    fuzz_script_left = size;
     one_input(model, model_size);
     return 0;
 }

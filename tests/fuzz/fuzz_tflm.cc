@@ -19,21 +19,12 @@
 
 #include "tensorflow/lite/micro/micro_context.h"
 #include "tensorflow/lite/micro/micro_log.h"
-#include "tflnest/tflnest_crc32.h"
 #include "tflnest_tflm.h"
 
 extern "C" {
-#include "tflnest_format.h"
+#include "fuzz_model.h"
 #include "tflnest_model_file.h"
 }
-
-#define CHECK(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "broken promise: %s, line %d\n", #condition, __LINE__); \
-            abort(); \
-        } \
-    } while (0)
 
 using namespace tflite::micro;
 
@@ -42,38 +33,6 @@ namespace {
 constexpr uint32_t kMaxTensors = 128, kMaxNodes = 8, kMaxScratch = 16, kOwnBytes = 1 << 13, kGuard = 32;
 constexpr double kMaxProducts = 20000000.0;
 constexpr uint64_t kMaxBytes = 1 << 20;
-
-/* ----------------------------------------------------------------------------------------------- choices */
-
-const uint8_t *script;
-size_t script_left;
-uint64_t state;
-
-uint32_t Draw(uint32_t below)
-{
-    if (script != nullptr) {
-        uint32_t word = 0;
-        for (int i = 0; i < 3 && script_left > 0; i++, script_left--) {
-            word = word << 8 | *script++;
-        }
-        return word % below;
-    }
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return static_cast<uint32_t>(state >> 20) % below;
-}
-
-int32_t Edge(int32_t present)
-{
-    static const int32_t edges[] = {0,   1,   -1,  2,     3,       7,         8,         9,        16,
-                                    127, 128, 255, 65536, 1 << 24, INT32_MAX, INT32_MIN, 0x7FFFFF00};
-    switch (Draw(3)) {
-    case 0: return static_cast<int32_t>(static_cast<uint32_t>(present) + Draw(5) - 2u);
-    case 1: return static_cast<int32_t>(Draw(64));
-    default: return edges[Draw(sizeof edges / sizeof edges[0])];
-    }
-}
 
 /* ------------------------------------------------------------------------------------------------- model */
 
@@ -205,69 +164,62 @@ void Unload()
 
 void ReplaceBytes(uint32_t offset, uint32_t size)
 {
-    for (uint32_t i = Draw(3) + 1; size > 0 && i > 0; i--) {
-        const uint32_t at = offset + Draw(size);
+    for (uint32_t i = fuzz_draw(3) + 1; size > 0 && i > 0; i--) {
+        const uint32_t at = offset + fuzz_draw(size);
         if (at < file_bytes) {
-            file[at] = static_cast<uint8_t>(Edge(file[at]));
+            file[at] = static_cast<uint8_t>(fuzz_edge(file[at]));
         }
     }
 }
 
 void ChangeTensor(const Seed &seed, bool is_open)
 {
-    static const float scales[] = {0.0f, -1.0f, 1e-45f, 1e-30f, 0.5f, 3e38f};
-    const uint32_t index = Draw(tensor_count);
+    const uint32_t index = fuzz_draw(tensor_count);
     FakeTensor &tensor = tensors[index];
-    switch (Draw(6)) {
-    case 0: tensor.eval.type = static_cast<TfLiteType>(Edge(tensor.eval.type) & 31); break;
+    switch (fuzz_draw(6)) {
+    case 0: tensor.eval.type = static_cast<TfLiteType>(fuzz_edge(tensor.eval.type) & 31); break;
     case 1: tensor.eval.data.data = nullptr; break;
     case 2:
         if (tensor.eval.data.data != nullptr && is_open) { /* a buffer that ends too early */
-            tensor.eval.data.data = file + file_bytes / 16 * 16 - 16 * Draw(16);
+            tensor.eval.data.data = file + file_bytes / 16 * 16 - 16 * fuzz_draw(16);
         }
         break;
     case 3: { /* dimensions */
-        const int32_t value = Edge(2);
-        const uint32_t at = seed.tensors[index].shape + 4 + 4 * Draw(4);
+        const int32_t value = fuzz_edge(2);
+        const uint32_t at = seed.tensors[index].shape + 4 + 4 * fuzz_draw(4);
         if (at + 4 <= file_bytes && reinterpret_cast<TfLiteIntArray *>(file + seed.tensors[index].shape)->size > 0) {
             memcpy(file + at, &value, sizeof value);
         }
         break;
     }
-    case 4: tensor.lent.params.scale = scales[Draw(6)]; break;
-    default: tensor.lent.params.zero_point = Edge(tensor.lent.params.zero_point); break;
+    case 4: tensor.lent.params.scale = fuzz_scale(); break;
+    default: tensor.lent.params.zero_point = fuzz_edge(tensor.lent.params.zero_point); break;
     }
 }
 
 void ChangeNode(const Seed &seed, bool is_open)
 {
-    const uint32_t index = Draw(node_count);
+    const uint32_t index = fuzz_draw(node_count);
     FakeNode &node = nodes[index];
     const auto inputs = static_cast<uint32_t>(node.inputs->size);
-    switch (Draw(5)) {
+    switch (fuzz_draw(5)) {
     case 0: {
-        const int wild = Edge(5), tame = static_cast<int>(Draw(tensor_count));
-        node.inputs->data[inputs > 0 ? Draw(inputs) : 0] = is_open ? wild : tame;
+        const int wild = fuzz_edge(5), tame = static_cast<int>(fuzz_draw(tensor_count));
+        node.inputs->data[inputs > 0 ? fuzz_draw(inputs) : 0] = is_open ? wild : tame;
         break;
     }
-    case 1: node.inputs->size = static_cast<int>(Draw(inputs + 1)); break;
-    case 2: node.outputs->data[0] = is_open ? Edge(node.outputs->data[0]) : static_cast<int>(Draw(tensor_count)); break;
-    case 3: node.node.custom_initial_data_size = static_cast<int>(Draw(seed.nodes[index].options_bytes + 1)); break;
+    case 1: node.inputs->size = static_cast<int>(fuzz_draw(inputs + 1)); break;
+    case 2: node.outputs->data[0] = is_open ? fuzz_edge(node.outputs->data[0]) : static_cast<int>(fuzz_draw(tensor_count)); break;
+    case 3: node.node.custom_initial_data_size = static_cast<int>(fuzz_draw(seed.nodes[index].options_bytes + 1)); break;
     default: ReplaceBytes(seed.nodes[index].options, seed.nodes[index].options_bytes); break;
     }
 }
 
 void ChangeDirectory(const Seed &seed)
 {
-    ReplaceBytes(seed.directory, Draw(2) ? seed.directory_bytes : TFLNEST_DIRECTORY_HEADER_BYTES);
-    if (Draw(2) && seed.directory + seed.directory_bytes <= file_bytes) {
-        auto *copy = static_cast<uint8_t *>(malloc(seed.directory_bytes));
-        memcpy(copy, file + seed.directory, seed.directory_bytes);
-        memset(copy + TFLNEST_DIRECTORY_AT_IDENTITY, 0, TFLNEST_DIRECTORY_IDENTITY_BYTES);
-        memset(copy + TFLNEST_DIRECTORY_AT_CRC32, 0, 4);
-        const uint32_t crc = tflnest_crc32(0, copy, seed.directory_bytes);
-        memcpy(file + seed.directory + TFLNEST_DIRECTORY_AT_CRC32, &crc, 4);
-        free(copy);
+    ReplaceBytes(seed.directory, fuzz_draw(2) ? seed.directory_bytes : TFLNEST_DIRECTORY_HEADER_BYTES);
+    if (fuzz_draw(2) && seed.directory + seed.directory_bytes <= file_bytes) {
+        fuzz_seal_directory(file + seed.directory, seed.directory_bytes);
     }
 }
 
@@ -327,12 +279,12 @@ void RunAll()
 
 void Page(tflnest_tflm *model, const Seed &seed)
 {
-    const uint32_t page = Draw(6);
+    const uint32_t page = fuzz_draw(6);
     const bool was_resident = (tflnest_tflm_resident(model) >> page & 1u) != 0;
     if (tflnest_tflm_page_out(model, page) == TFLNEST_OK) {
         CHECK(was_resident);
     }
-    const uint32_t bytes = Draw(2) ? Draw(4096) : seed.file_bytes;
+    const uint32_t bytes = fuzz_draw(2) ? fuzz_draw(4096) : seed.file_bytes;
     auto *image = static_cast<uint8_t *>(aligned_alloc(16, (bytes + 31) / 16 * 16));
     memset(image, 0x5A, bytes);
     CHECK(tflnest_tflm_page_in(model, page, image, bytes) != TFLNEST_OK); /* the CRC-32 cannot match */
@@ -343,10 +295,10 @@ void Page(tflnest_tflm *model, const Seed &seed)
 void SemanticInput(const Seed &seed)
 {
     static tflnest_tflm model;
-    const bool is_open = Draw(4) != 0;
+    const bool is_open = fuzz_draw(4) != 0;
     Load(seed, seed.file_bytes);
-    for (uint32_t i = Draw(4); i > 0; i--) {
-        switch (Draw(8)) {
+    for (uint32_t i = fuzz_draw(4); i > 0; i--) {
+        switch (fuzz_draw(8)) {
         case 0: ChangeDirectory(seed); break;
         case 1:
         case 2:
@@ -363,8 +315,8 @@ void SemanticInput(const Seed &seed)
         PlanActivations();
         RunAll();
         for (int i = 0; is_known && i < 4; i++) {
-            (void)tflnest_tflm_set_level(&model, Draw(10));
-            (void)tflnest_tflm_set_operator_level(&model, Draw(6), Draw(10));
+            (void)tflnest_tflm_set_level(&model, fuzz_draw(10));
+            (void)tflnest_tflm_set_operator_level(&model, fuzz_draw(6), fuzz_draw(10));
             Page(&model, seed);
         }
         RunAll();
@@ -383,11 +335,11 @@ void SemanticInput(const Seed &seed)
 void StructuralInput(const Seed &seed)
 {
     static tflnest_tflm model;
-    const uint32_t size = Draw(3) ? seed.file_bytes : Draw(seed.file_bytes);
+    const uint32_t size = fuzz_draw(3) ? seed.file_bytes : fuzz_draw(seed.file_bytes);
     Load(seed, size);
-    for (uint32_t i = Draw(6); i > 0 && size > 0; i--) {
-        const uint32_t at = Draw(2) ? Draw(size) : Draw(size < 256 ? size : 256);
-        file[at] = static_cast<uint8_t>(Edge(file[at]));
+    for (uint32_t i = fuzz_draw(6); i > 0 && size > 0; i--) {
+        const uint32_t at = fuzz_draw(2) ? fuzz_draw(size) : fuzz_draw(size < 256 ? size : 256);
+        file[at] = static_cast<uint8_t>(fuzz_edge(file[at]));
     }
     messages = 0;
     const tflnest_status status = tflnest_tflm_open(&model, file, size);
@@ -401,7 +353,7 @@ void StructuralInput(const Seed &seed)
 
 void OneInput(const Seed &seed)
 {
-    if (Draw(4) == 0) {
+    if (fuzz_draw(4) == 0) {
         StructuralInput(seed);
     } else {
         SemanticInput(seed);
@@ -410,13 +362,8 @@ void OneInput(const Seed &seed)
 
 Seed ReadSeed(const char *path)
 {
-    FILE *stream = fopen(path, "rb");
-    CHECK(stream != nullptr && fseek(stream, 0, SEEK_END) == 0);
-    const auto size = static_cast<size_t>(ftell(stream));
-    rewind(stream);
-    auto *bytes = static_cast<uint8_t *>(malloc(size));
-    CHECK(fread(bytes, 1, size, stream) == size);
-    fclose(stream);
+    size_t size;
+    const uint8_t *bytes = fuzz_read_file(path, &size);
     Seed seed;
     memcpy(&seed, bytes, 20);
     seed.tensors = reinterpret_cast<const SeedTensor *>(bytes + 20);
@@ -515,7 +462,7 @@ int main(int count, char **arguments)
 {
     CHECK(count == 4);
     const Seed seed = ReadSeed(arguments[1]);
-    state = strtoull(arguments[2], nullptr, 10) * 2654435761u + 88172645463325252u;
+    fuzz_begin(arguments[2]);
     const unsigned long inputs = strtoul(arguments[3], nullptr, 10);
     for (unsigned long i = 0; i < inputs; i++) {
         OneInput(seed);
@@ -527,8 +474,8 @@ int main(int count, char **arguments)
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     static const Seed seed = ReadSeed(getenv("FUZZ_SEED"));
-    script = bytes;
-    script_left = size;
+    fuzz_script = bytes;
+    fuzz_script_left = size;
     OneInput(seed);
     return 0;
 }
