@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from converters.correction import mean_accumulator
 from converters.engine import prepare
+from converters.exporting.level_export import LevelExport
 from converters.streams import (
     Stream,
     check_runnable,
@@ -101,39 +102,20 @@ class Int4Filter:
 
 
 @dataclass(frozen=True)
-class Int4Export:
-    """A level of a model with INT4 filters.
+class Int4Export(LevelExport[Int4Filter]):
+    """A level of a model with INT4 filters; its `filters` are those of the nested operators.
 
     Attributes:
-        model: The file.
         twin: The same with the codes as int8 filters: what engines without INT4 run to get the same outputs.
-        level: The level that it stands for.
-        filters: One entry per nested operator, in order.
-        int8_bytes: Size of the whole model as a stock int8 file (of the full-bit level).
         measured_on: What the means were measured on.
     """
 
-    model: Model
     twin: Model
-    level: int
-    filters: tuple[Int4Filter, ...]
-    int8_bytes: int
     measured_on: str
 
-    @property
-    def bytes(self) -> int:
-        """Size of the file."""
-        return len(self.model.to_bytes())
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "level": self.level,
-            "bytes": self.bytes,
-            "int8_bytes": self.int8_bytes,
-            "measured_on": self.measured_on,
-            "filters": [item.to_dict() for item in self.filters],
-        }
+    def facts(self) -> dict[str, Any]:
+        """What the means were measured on."""
+        return {"measured_on": self.measured_on}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.exporting.level_export import LevelExport
 from tflnest.errors import UnsupportedError
 from tflnest.graph import Operator, Subgraph, Tensor
 from tflnest.lookup_table import DECODE, MAX_INDEX_BITS, encode, index_bits
@@ -58,21 +59,13 @@ class ExportedFilter:
 
 
 @dataclass(frozen=True)
-class LookupTableExport:
-    """A level of a model with its filters as lookup tables.
+class LookupTableExport(LevelExport[ExportedFilter]):
+    """A level of a model with its filters as lookup tables, a file for stock TensorFlow Lite Micro.
 
     Attributes:
-        model: The file for stock TensorFlow Lite Micro.
-        level: The level that it computes; None for a plain model.
-        filters: One entry per operator with a filter, in order.
-        int8_bytes: Size of the whole model as a stock int8 file (of the full-bit level).
         decoded_bytes: The largest filter that DECODE expands: what it adds to memory at a time.
     """
 
-    model: Model
-    level: int | None
-    filters: tuple[ExportedFilter, ...]
-    int8_bytes: int
     decoded_bytes: int
 
     @property
@@ -80,20 +73,9 @@ class LookupTableExport:
         """Filters that stayed int8."""
         return tuple(item for item in self.filters if item.index_bits is None)
 
-    @property
-    def bytes(self) -> int:
-        """Size of the file."""
-        return len(self.model.to_bytes())
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "level": self.level,
-            "bytes": self.bytes,
-            "int8_bytes": self.int8_bytes,
-            "decoded_bytes": self.decoded_bytes,
-            "filters": [item.to_dict() for item in self.filters],
-        }
+    def facts(self) -> dict[str, Any]:
+        """What DECODE expands."""
+        return {"decoded_bytes": self.decoded_bytes}
 
 
 def export_lookup_tables(source: Model, level: int | None = None) -> LookupTableExport:
