@@ -286,10 +286,13 @@ class _Pty:
     def write(self, content: bytes) -> None:
         """A UART does not wait for a listener: what nobody takes is lost."""
         deadline = time.monotonic() + SEND_PATIENCE_S
-        while content and time.monotonic() < deadline:
-            if select.select([], [self._master], [], 0.05)[1]:
-                with contextlib.suppress(BlockingIOError):
-                    content = content[os.write(self._master, content) :]
+        while content:
+            try:
+                content = content[os.write(self._master, content) :]
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    return
+                select.select([], [self._master], [], 0.05)
 
     def close(self) -> None:
         os.close(self._master)

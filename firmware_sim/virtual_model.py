@@ -88,6 +88,7 @@ class VirtualModel:
         self._levels: list[int] = []
         self._level = 0
         self._engine: Interpreter | None = None
+        self._pages: list[DevicePage] | None = None  # as they are until the SRAM is divided anew
         self.sram = Sram(board.sram_bytes, board.sram_base)
         self.flash = Flash(
             board.flash_bytes, board.flash_base, board.flash_sector_bytes, board.flash_program_bytes
@@ -115,16 +116,18 @@ class VirtualModel:
     @property
     def pages(self) -> Sequence[DevicePage]:
         """See `DeviceModel`."""
-        return [
-            DevicePage(
-                page.level,
-                _PLACES[self._place(page.index)],
-                page.size,
-                page.crc32,
-                self._capacity(page.index),
-            )
-            for page in self._directory.pages
-        ]
+        if self._pages is None:
+            self._pages = [
+                DevicePage(
+                    page.level,
+                    _PLACES[self._place(page.index)],
+                    page.size,
+                    page.crc32,
+                    self._capacity(page.index),
+                )
+                for page in self._directory.pages
+            ]
+        return self._pages
 
     @property
     def operators(self) -> Sequence[DeviceOperator]:
@@ -302,6 +305,7 @@ class VirtualModel:
     # -------------------------------------------------------------------------------------- details
 
     def _allocate_fixed(self) -> None:
+        self._pages = None
         self.sram.allocate(STACK_REGION, self._board.stack_bytes)
         self.sram.allocate(PORT_REGION, self._port_bytes)
         self.sram.allocate(ARENA_REGION, self._arena_bytes)
@@ -344,6 +348,7 @@ class VirtualModel:
         return self.sram.largest_gap_bytes
 
     def _make_room(self, page: Page) -> None:
+        self._pages = None
         if page.index in self._rooms:
             self._rooms[page.index].erase(0)
         else:
@@ -354,6 +359,7 @@ class VirtualModel:
         self._unprepared.discard(page)
         self._written.pop(page, None)
         self._engine = None
+        self._pages = None
         if _slot(page) in self.sram:
             self.sram.release(_slot(page))
 

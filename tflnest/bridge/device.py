@@ -7,9 +7,10 @@ the model is a `DeviceModel`.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Protocol
 
@@ -215,6 +216,10 @@ class DeviceModel(Protocol):
         ...
 
 
+#: What the check of a transfer covers besides the identity: page, offset, CRC-32.
+_TRANSFER = struct.Struct("<III")
+
+
 @dataclass
 class Transfer:
     """The transfer of a page: `tflnest_protocol_transfer`. Outlives a reset where it is given to the next device.
@@ -233,8 +238,7 @@ class Transfer:
 
     def computed_check(self, identity: bytes) -> int:
         """What `check` must be for a model."""
-        words = (self.page, self.offset, self.crc32)
-        return zlib.crc32(b"".join(word.to_bytes(4, "little") for word in words), zlib.crc32(identity))
+        return zlib.crc32(_TRANSFER.pack(self.page, self.offset, self.crc32), zlib.crc32(identity))
 
     def set(self, identity: bytes, page: int = NO_PAGE, offset: int = 0, crc32: int = 0) -> None:
         """Change it as a whole."""
@@ -347,6 +351,7 @@ class Device:
         self._run = _Run()
         self._coming_identity = b""
         self._has_new_model = False
+        self._handlers = self._all_handlers()
         self._transfer = config.transfer if config.transfer is not None else Transfer()
         if not self._transfer_survived():
             self._set_transfer()
@@ -385,7 +390,7 @@ class Device:
         except _RefusedError as refused:
             self._refuse(request, refused)
             return
-        self._send(replace(request, payload=answer, reply=True, version=PROTOCOL_VERSION))
+        self._answer(request, request.type, answer)
         if (request.type == MessageType.RESET or self._has_new_model) and self.config.reset is not None:
             self.config.reset()
 
@@ -411,9 +416,10 @@ class Device:
     def _refuse(self, request: Message, refused: _RefusedError) -> None:
         self._count("errors")
         payload = ErrorReply(refused.code, request.type, 0, refused.first, refused.second).pack()
-        self._send(
-            replace(request, type=MessageType.ERROR, payload=payload, reply=True, version=PROTOCOL_VERSION)
-        )
+        self._answer(request, MessageType.ERROR, payload)
+
+    def _answer(self, request: Message, kind: int, payload: bytes) -> None:
+        self._send(Message(kind, payload, True, request.page, request.session, request.sequence))
 
     def _send(self, message: Message) -> None:
         content = frames.encode(message)
@@ -430,8 +436,8 @@ class Device:
 
     # --------------------------------------------------------------------------------------- messages
 
-    def _handle(self, request: Message) -> bytes:
-        handlers: dict[int, Callable[[Message], bytes]] = {
+    def _all_handlers(self) -> dict[int, Callable[[Message], bytes]]:
+        return {
             MessageType.HELLO: lambda _: self._hello().pack(),
             MessageType.READ: self._read,
             MessageType.PAGE_BEGIN: self._page_begin,
@@ -446,9 +452,12 @@ class Device:
             MessageType.RESET_STATISTICS: self._reset_statistics,
             MessageType.RESET: self._reset,
         }
-        if request.type not in handlers:
+
+    def _handle(self, request: Message) -> bytes:
+        handler = self._handlers.get(request.type)
+        if handler is None:
             raise _RefusedError(ErrorCode.TYPE, request.type)
-        layout = REQUESTS.get(MessageType(request.type))
+        layout = REQUESTS.get(request.type)
         least = layout.structure().size if layout is not None else 0
         if len(request.payload) < least:
             raise _RefusedError(ErrorCode.LENGTH, len(request.payload), least)
@@ -457,7 +466,7 @@ class Device:
             return self._handle_model(request, self.config.store)
         if about_page and request.page >= len(self.config.model.pages):
             raise _RefusedError(ErrorCode.PAGE, request.page)
-        return handlers[request.type](request)
+        return handler(request)
 
     def _hello(self) -> HelloReply:
         config = self.config

@@ -51,8 +51,10 @@ def _cobs() -> Any:
 def encode(message: Message) -> bytes:
     """The bytes of a message on the wire, delimiter included."""
     kind = message.type | (REPLY_BIT if message.reply else 0)
-    header = Header(message.version, HEADER_BYTES, kind, message.page, message.session, message.sequence)
-    body = header.pack() + message.payload
+    header = Header.structure().pack(
+        message.version, HEADER_BYTES, kind, message.page, message.session, message.sequence
+    )
+    body = header + message.payload
     stuffed: bytes = _cobs().encode(body + zlib.crc32(body).to_bytes(CRC_BYTES, "little"))
     return stuffed + DELIMITER
 
@@ -68,7 +70,8 @@ def decode(stuffed: bytes, frame_bytes: int | None = None) -> Message:
         FrameError: It is too short or too long, its stuffing or CRC-32 is wrong, or its header makes no sense.
     """
     cobs = _cobs()
-    if frame_bytes is not None and _unstuffed_bytes(stuffed) > frame_bytes:
+    # Stuffing adds a byte at least: what is shorter than that need not be counted.
+    if frame_bytes is not None and len(stuffed) > frame_bytes + 1 and _unstuffed_bytes(stuffed) > frame_bytes:
         raise FrameError(f"a frame has more than {frame_bytes:,} bytes", oversized=True)
     try:
         frame: bytes = cobs.decode(stuffed)

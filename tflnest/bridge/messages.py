@@ -169,10 +169,11 @@ class Layout:
     @classmethod
     def structure(cls) -> struct.Struct:
         """The layout as a `struct.Struct`."""
-        if cls not in _STRUCTURES:
+        found = _STRUCTURES.get(cls)
+        if found is None:
             formats = (item.metadata["format"] for item in fields(cls))
-            _STRUCTURES[cls] = struct.Struct("<" + "".join(formats))
-        return _STRUCTURES[cls]
+            found = _STRUCTURES[cls] = struct.Struct("<" + "".join(formats))
+        return found
 
     @classmethod
     def offsets(cls) -> dict[str, int]:
@@ -197,7 +198,7 @@ class Layout:
 
     def pack(self) -> bytes:
         """The bytes on the wire."""
-        return self.structure().pack(*(getattr(self, item.name) for item in fields(self)))
+        return self.structure().pack(*vars(self).values())
 
 
 @dataclass(frozen=True)
@@ -645,7 +646,7 @@ class RoomRow(Layout):
 
 
 #: Payloads that a device reads, by message; messages that are not here have none.
-REQUESTS: dict[MessageType, type[Layout]] = {
+REQUESTS: dict[int, type[Layout]] = {
     MessageType.READ: Read,
     MessageType.PAGE_BEGIN: PageBegin,
     MessageType.PAGE_DATA: PageData,
