@@ -288,10 +288,10 @@ class ModelCode:
             arguments.append(self._argument(argument, f"const {scalar.name}"))
         for argument, scalar in zip(call.outputs, call.function.outputs, strict=True):
             arguments.append(self._argument(argument, scalar.name))
-        if call.function.has_scratch:
+        if call.kernel.has_scratch:
             scratch = self.plan.arena.scratch.get(position)
             arguments.append("NULL" if scratch is None else f"AT(void, {scratch.offset})")
-        return _call_text(call.function.name, arguments)
+        return _call_text(call.kernel.name, arguments)
 
     def _argument(self, argument: Argument, type_name: str) -> str:
         tensor = self.plan.program.tensors[argument.tensor]

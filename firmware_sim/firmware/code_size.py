@@ -108,7 +108,7 @@ def plan_flash(plan: FirmwarePlan, board: Board) -> FlashUse | None:
 
 def _kernels(measured: dict[str, Any], calls: Iterable[Call]) -> int:
     """Code of the kernels; what several need counts once."""
-    sections = {section for call in calls for section in measured["functions"].get(call.function.name, ())}
+    sections = {section for call in calls for section in measured["functions"].get(call.kernel.name, ())}
     return sum(int(measured["sizes"][section]) for section in sections)
 
 
@@ -128,7 +128,7 @@ def _choosing_code(plan: FirmwarePlan) -> int:
 def _calls_code(calls: Iterable[Call]) -> int:
     total = _START_CODE_BYTES
     for call in calls:
-        function = call.function
+        function = call.kernel
         count = 1 + function.has_filter + len(call.inputs) + len(call.outputs) + function.has_scratch
         total += _CALL_CODE_BYTES + _ARGUMENT_CODE_BYTES * count
     return total

@@ -55,14 +55,15 @@ def call(library: ctypes.CDLL, case: Case) -> NDArray[np.int8]:
     scratch, scratch_at = _guarded(size(ctypes.byref(params)))
     output, output_at = _guarded(case.expected.size)
     source = case.input.copy()
-    run = getattr(library, f"{name}_s8")
+    has_tile = case.params.tile_channels > 0
+    run = getattr(library, f"{name}_s8" if has_tile else f"{name}_unbuffered_s8")
     run.restype = None
     run(
         ctypes.byref(params),
         ctypes.byref(weights),
         ctypes.c_void_p(source.ctypes.data),
         ctypes.c_void_p(output_at),
-        ctypes.c_void_p(scratch_at),
+        *([ctypes.c_void_p(scratch_at)] if has_tile else []),
     )
     for buffer in (scratch, output):
         assert np.all(buffer[:GUARD] == 0x5A) and np.all(buffer[-GUARD:] == 0x5A)

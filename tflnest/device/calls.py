@@ -17,7 +17,7 @@ class Function:
 
     Its C prototype is `void name(const params *, const tflnest_filter * where it has one, inputs..., outputs...,
     void *scratch where it takes one)`. Beside it stand `<base>_check(params, filter)` and, where there is
-    scratch, `<base>_get_buffer_size(params)`.
+    scratch, `<base>_get_buffer_size(params)`; one that is called "<base>_unbuffered" shares the check.
 
     Attributes:
         name: "tflnest_conv_s8".
@@ -28,6 +28,7 @@ class Function:
         has_filter: Whether it takes a `tflnest_filter`.
         has_scratch: Whether it takes scratch memory.
         scratch: Bytes of scratch from parameters and variant of the kernel.
+        unbuffered: The kernel that computes the same without scratch, for tiles of 0 channels; None: this one.
     """
 
     name: str
@@ -38,11 +39,12 @@ class Function:
     has_filter: bool = False
     has_scratch: bool = False
     scratch: Callable[[Any, Core], int] | None = None
+    unbuffered: Function | None = None
 
     @property
     def base(self) -> str:
         """The name without the type: "tflnest_conv"."""
-        return self.name.rpartition("_")[0]
+        return self.name.rpartition("_")[0].removesuffix("_unbuffered")
 
     @property
     def check(self) -> str:
@@ -106,7 +108,7 @@ class Call:
     """A kernel with everything that is fixed. An operator takes one call or several, in order.
 
     Attributes:
-        function: The kernel.
+        function: The kernel, whatever the tile; see `kernel`.
         params: Instance of `function.params`. Where it has a method `for_samples(count)`, that gives the
             parameters for so many times the samples; it is called only where the leading dimension of everything
             that is read and written, constants apart, is 1.
@@ -120,6 +122,12 @@ class Call:
     inputs: tuple[Argument, ...]
     outputs: tuple[Argument, ...]
     filters: tuple[LevelFilter, ...] = ()
+
+    @property
+    def kernel(self) -> Function:
+        """What runs: `function`, or what stands for it where a tile has no channels."""
+        unbuffered = self.function.unbuffered
+        return self.function if unbuffered is None or self.params.tile_channels else unbuffered
 
     @property
     def has_tile(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tflnest.device.calls import Argument, Call, Function, LevelFilter, declare
+from tflnest.device.core import Core
 from tflnest.device.parameters import (
     ConvParams,
     DepthwiseConvParams,
@@ -33,36 +34,27 @@ from tflnest.kernels.registry import Node
 from tflnest.nested import NestedOperator, ReadTensor
 from tflnest.nesting import Scheme
 
-CONV = declare(
-    Function(
-        "tflnest_conv_s8",
-        "tflnest/tflnest_conv.h",
-        ConvParams,
-        has_filter=True,
-        has_scratch=True,
-        scratch=conv_scratch,
+
+def _declare(base: str, params: type[Any], scratch: Callable[[Any, Core], int]) -> Function:
+    """A kernel with weights, and what stands for it where there is no scratch."""
+    header = f"tflnest/{base}.h"
+    unbuffered = declare(Function(f"{base}_unbuffered_s8", header, params, has_filter=True))
+    return declare(
+        Function(
+            f"{base}_s8",
+            header,
+            params,
+            has_filter=True,
+            has_scratch=True,
+            scratch=scratch,
+            unbuffered=unbuffered,
+        )
     )
-)
-DEPTHWISE_CONV = declare(
-    Function(
-        "tflnest_depthwise_conv_s8",
-        "tflnest/tflnest_depthwise_conv.h",
-        DepthwiseConvParams,
-        has_filter=True,
-        has_scratch=True,
-        scratch=depthwise_conv_scratch,
-    )
-)
-FULLY_CONNECTED = declare(
-    Function(
-        "tflnest_fully_connected_s8",
-        "tflnest/tflnest_fully_connected.h",
-        FullyConnectedParams,
-        has_filter=True,
-        has_scratch=True,
-        scratch=fully_connected_scratch,
-    )
-)
+
+
+CONV = _declare("tflnest_conv", ConvParams, conv_scratch)
+DEPTHWISE_CONV = _declare("tflnest_depthwise_conv", DepthwiseConvParams, depthwise_conv_scratch)
+FULLY_CONNECTED = _declare("tflnest_fully_connected", FullyConnectedParams, fully_connected_scratch)
 
 #: Output channels that are decoded at a time unless a planner chooses otherwise.
 TILE_CHANNELS = 16

@@ -40,6 +40,11 @@ void call_tflnest_conv_s8(void *const *a)
     tflnest_conv_s8(a[0], a[1], a[2], a[3], a[4]);
 }
 
+void call_tflnest_conv_unbuffered_s8(void *const *a)
+{
+    tflnest_conv_unbuffered_s8(a[0], a[1], a[2], a[3]);
+}
+
 void call_tflnest_copy_bytes(void *const *a)
 {
     tflnest_copy_bytes(a[0], a[1], a[2]);
@@ -50,6 +55,11 @@ void call_tflnest_depthwise_conv_s8(void *const *a)
     tflnest_depthwise_conv_s8(a[0], a[1], a[2], a[3], a[4]);
 }
 
+void call_tflnest_depthwise_conv_unbuffered_s8(void *const *a)
+{
+    tflnest_depthwise_conv_unbuffered_s8(a[0], a[1], a[2], a[3]);
+}
+
 void call_tflnest_extremum_s8(void *const *a)
 {
     tflnest_extremum_s8(a[0], a[1], a[2], a[3]);
@@ -58,6 +68,11 @@ void call_tflnest_extremum_s8(void *const *a)
 void call_tflnest_fully_connected_s8(void *const *a)
 {
     tflnest_fully_connected_s8(a[0], a[1], a[2], a[3], a[4]);
+}
+
+void call_tflnest_fully_connected_unbuffered_s8(void *const *a)
+{
+    tflnest_fully_connected_unbuffered_s8(a[0], a[1], a[2], a[3]);
 }
 
 void call_tflnest_l2_normalization_s8(void *const *a)

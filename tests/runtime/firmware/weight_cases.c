@@ -47,25 +47,29 @@ static tflnest_status check(const weight_case *item)
     }
 }
 
+#define RUN(kernel, type)                                                                                          \
+    static void run_##kernel(const weight_case *item)                                                              \
+    {                                                                                                              \
+        const type *params = item->params;                                                                         \
+        if (params->tile_channels > 0) {                                                                           \
+            port_mark_start(0);                                                                                    \
+            tflnest_##kernel##_s8(params, item->filter, item->input, output, scratch);                             \
+            port_mark_stop(0);                                                                                     \
+        } else {                                                                                                   \
+            port_mark_start(0);                                                                                    \
+            tflnest_##kernel##_unbuffered_s8(params, item->filter, item->input, output);                           \
+            port_mark_stop(0);                                                                                     \
+        }                                                                                                          \
+    }
+
+RUN(conv, tflnest_conv_params)
+RUN(depthwise_conv, tflnest_depthwise_conv_params)
+RUN(fully_connected, tflnest_fully_connected_params)
+
 static void run(const weight_case *item)
 {
-    switch (item->kernel) {
-    case 0:
-        port_mark_start(0);
-        tflnest_conv_s8(item->params, item->filter, item->input, output, scratch);
-        port_mark_stop(0);
-        break;
-    case 1:
-        port_mark_start(0);
-        tflnest_depthwise_conv_s8(item->params, item->filter, item->input, output, scratch);
-        port_mark_stop(0);
-        break;
-    default:
-        port_mark_start(0);
-        tflnest_fully_connected_s8(item->params, item->filter, item->input, output, scratch);
-        port_mark_stop(0);
-        break;
-    }
+    static void (*const kernels[])(const weight_case *) = {run_conv, run_depthwise_conv, run_fully_connected};
+    kernels[item->kernel](item);
 }
 
 /* Wrong outputs; a write beyond output or scratch makes all of them wrong. */

@@ -216,21 +216,23 @@ __attribute__((noinline)) static void decode_turned(tflnest_tile *tile, const tf
 }
 
 void tflnest_convolution_run(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
-                             int8_t *output, void *scratch, int is_depthwise)
+                             int8_t *output, void *scratch, int8_t *turned)
 {
     const uint32_t size = tile_channels(params), channels = (uint32_t)params->output.channels;
     const uint32_t group_channels = channels / (uint32_t)params->groups;
-    convolution work = {.params = params, .depth = group_depth(params)};
+    convolution work;
+    work.params = params;
+    work.gathered = 0;
+    work.depth = group_depth(params);
     work.is_contiguous = params->dilation.width == 1 && params->groups == 1;
-    work.tile = tflnest_tile_place(scratch, size, products(params), &params->requantization);
+    tflnest_tile_place(&work.tile, scratch, size, products(params), &params->requantization);
     uint8_t *free = (uint8_t *)scratch + tflnest_tile_bytes(size, work.tile.products);
     work.block = (void *)free;
     work.whole = gathers_whole(params) ? (int8_t *)free + tflnest_block_bytes(work.tile.products) : NULL;
     for (uint32_t first = 0, count; first < channels; first += count) {
         const uint32_t group = first / group_channels, left = (group + 1) * group_channels - first;
         count = left < size ? left : size;
-        if (is_depthwise) {
-            int8_t *turned = (int8_t *)scratch + tflnest_conv_get_buffer_size(params);
+        if (turned != NULL) {
             decode_turned(&work.tile, filter, first, count, channels, turned);
         } else {
             tflnest_tile_decode(&work.tile, filter, first, count);
@@ -244,9 +246,14 @@ void tflnest_convolution_run(const tflnest_conv_params *params, const tflnest_fi
     }
 }
 
-/* A function of its own, so that the stack holds its variables only where it runs. */
-__attribute__((noinline)) static void run_unbuffered(const tflnest_conv_params *params, const tflnest_filter *filter,
-                                                     const int8_t *input, int8_t *output)
+void tflnest_conv_s8(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
+                     int8_t *output, void *scratch)
+{
+    tflnest_convolution_run(params, filter, input, output, scratch, NULL);
+}
+
+void tflnest_conv_unbuffered_s8(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
+                                int8_t *output)
 {
     const tflnest_unbuffered work = {
         .input = &params->input,
@@ -262,14 +269,4 @@ __attribute__((noinline)) static void run_unbuffered(const tflnest_conv_params *
         .sharing = (uint32_t)(params->output.channels / params->groups),
     };
     tflnest_unbuffered_run(&work, filter, input, output);
-}
-
-void tflnest_conv_s8(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
-                     int8_t *output, void *scratch)
-{
-    if (params->tile_channels == 0) {
-        run_unbuffered(params, filter, input, output);
-    } else {
-        tflnest_convolution_run(params, filter, input, output, scratch, 0);
-    }
 }

@@ -6,11 +6,10 @@
 
 /* Convolve with tiles; `params->tile_channels` is 1 or more.
  *
- * is_depthwise 0 for a filter of the shape that `tflnest_conv_s8` takes; 1 for one of the shape (1, height, width,
- *              output channels) with a group for each input channel. It needs room for the weights of a tile behind the
- *              scratch of `tflnest_conv_s8`.
+ * turned NULL for a filter of the shape that `tflnest_conv_s8` takes; room for the weights of a tile for one of the
+ *        shape (1, height, width, output channels) with a group for each input channel.
  */
 void tflnest_convolution_run(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
-                             int8_t *output, void *scratch, int is_depthwise);
+                             int8_t *output, void *scratch, int8_t *turned);
 
 #endif

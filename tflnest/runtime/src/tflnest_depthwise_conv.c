@@ -214,7 +214,7 @@ __attribute__((noinline)) static void run_tile(const depthwise *work, const int8
     }
 }
 
-/* All tiles, one after another. It and the next two stay functions, so that the stack holds one of them. */
+/* All tiles, one after another. It and the next one stay functions, so that the stack holds one of them. */
 __attribute__((noinline)) static void run_tiles(const tflnest_depthwise_conv_params *params,
                                                 const tflnest_filter *filter, const int8_t *input, int8_t *output,
                                                 void *scratch)
@@ -222,7 +222,7 @@ __attribute__((noinline)) static void run_tiles(const tflnest_depthwise_conv_par
     const uint32_t size = tile_channels(params), channels = (uint32_t)params->output.channels;
     uint8_t *free = scratch;
     depthwise work = {.params = params};
-    work.by_table.tile = tflnest_tile_place(scratch, size, tap_count(params), &params->requantization);
+    tflnest_tile_place(&work.by_table.tile, scratch, size, tap_count(params), &params->requantization);
     work.by_table.taps = tap_count(params);
     work.by_table.channels = channels;
     free += tflnest_tile_bytes(size, 0);
@@ -241,9 +241,27 @@ __attribute__((noinline)) static void run_tiles(const tflnest_depthwise_conv_par
     }
 }
 
-__attribute__((noinline)) static void run_unbuffered(const tflnest_depthwise_conv_params *params,
-                                                     const tflnest_filter *filter, const int8_t *input,
-                                                     int8_t *output)
+__attribute__((noinline)) static void run_grouped(const tflnest_depthwise_conv_params *params,
+                                                  const tflnest_filter *filter, const int8_t *input, int8_t *output,
+                                                  void *scratch)
+{
+    const tflnest_conv_params conv = as_conv(params);
+    int8_t *turned = (int8_t *)scratch + tflnest_conv_get_buffer_size(&conv);
+    tflnest_convolution_run(&conv, filter, input, output, scratch, turned);
+}
+
+void tflnest_depthwise_conv_s8(const tflnest_depthwise_conv_params *params, const tflnest_filter *filter,
+                               const int8_t *input, int8_t *output, void *scratch)
+{
+    if (uses_table(params)) {
+        run_tiles(params, filter, input, output, scratch);
+    } else {
+        run_grouped(params, filter, input, output, scratch);
+    }
+}
+
+void tflnest_depthwise_conv_unbuffered_s8(const tflnest_depthwise_conv_params *params, const tflnest_filter *filter,
+                                          const int8_t *input, int8_t *output)
 {
     const tflnest_unbuffered work = {
         .input = &params->input,
@@ -259,24 +277,4 @@ __attribute__((noinline)) static void run_unbuffered(const tflnest_depthwise_con
         .sharing = (uint32_t)(params->output.channels / params->input.channels),
     };
     tflnest_unbuffered_run(&work, filter, input, output);
-}
-
-__attribute__((noinline)) static void run_grouped(const tflnest_depthwise_conv_params *params,
-                                                  const tflnest_filter *filter, const int8_t *input, int8_t *output,
-                                                  void *scratch)
-{
-    const tflnest_conv_params conv = as_conv(params);
-    tflnest_convolution_run(&conv, filter, input, output, scratch, 1);
-}
-
-void tflnest_depthwise_conv_s8(const tflnest_depthwise_conv_params *params, const tflnest_filter *filter,
-                               const int8_t *input, int8_t *output, void *scratch)
-{
-    if (params->tile_channels == 0) {
-        run_unbuffered(params, filter, input, output);
-    } else if (uses_table(params)) {
-        run_tiles(params, filter, input, output, scratch);
-    } else {
-        run_grouped(params, filter, input, output, scratch);
-    }
 }

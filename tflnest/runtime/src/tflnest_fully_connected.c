@@ -33,16 +33,10 @@ tflnest_status tflnest_fully_connected_check(const tflnest_fully_connected_param
 #define IS_DIRECT(params) 1
 #define DIRECT_BYTES tflnest_fully_connected_mve_bytes
 #define DIRECT_RUN tflnest_fully_connected_mve_run
-#define RUNS_WITHOUT_SCRATCH 1
 #elif TFLNEST_VARIANT == TFLNEST_VARIANT_NARROW
 #define IS_DIRECT(params) ((params)->batches == 1)
 #define DIRECT_BYTES tflnest_fully_connected_narrow_bytes
 #define DIRECT_RUN tflnest_fully_connected_narrow_run
-#endif
-
-/* Whether that takes no scratch where `tile_channels` is 0. */
-#ifndef RUNS_WITHOUT_SCRATCH
-#define RUNS_WITHOUT_SCRATCH 0
 #endif
 
 /* Rows of weights per tile. */
@@ -86,7 +80,8 @@ __attribute__((noinline)) static void run_tiles(const tflnest_fully_connected_pa
                       int8_t *output, void *scratch)
 {
     const uint32_t rows = tile_rows(params), outputs = (uint32_t)params->outputs;
-    tflnest_tile tile = tflnest_tile_place(scratch, rows, (uint32_t)params->inputs, &params->requantization);
+    tflnest_tile tile;
+    tflnest_tile_place(&tile, scratch, rows, (uint32_t)params->inputs, &params->requantization);
     tflnest_operand *block = (void *)((uint8_t *)scratch + tflnest_tile_bytes(rows, tile.products));
     for (uint32_t first = 0; first < outputs; first += rows) {
         tflnest_tile_decode(&tile, filter, first, outputs - first < rows ? outputs - first : rows);
@@ -94,9 +89,28 @@ __attribute__((noinline)) static void run_tiles(const tflnest_fully_connected_pa
     }
 }
 
-__attribute__((noinline)) static void run_unbuffered(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
-                           const int8_t *input, int8_t *output)
+void tflnest_fully_connected_s8(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
+                                const int8_t *input, int8_t *output, void *scratch)
 {
+#ifdef IS_DIRECT
+    if (IS_DIRECT(params)) {
+        for (int32_t i = 0; i < params->batches; i++) {
+            DIRECT_RUN(params, filter, input, output, scratch);
+            input += params->inputs;
+            output += params->outputs;
+        }
+        return;
+    }
+#endif
+    run_tiles(params, filter, input, output, scratch);
+}
+
+void tflnest_fully_connected_unbuffered_s8(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
+                                           const int8_t *input, int8_t *output)
+{
+#if TFLNEST_VARIANT == TFLNEST_VARIANT_MVE
+    tflnest_fully_connected_s8(params, filter, input, output, NULL);
+#else
     const uint32_t inputs = (uint32_t)params->inputs;
     static const tflnest_extent one = {1, 1}, none = {0, 0};
     const tflnest_shape input_shape = {params->batches, 1, 1, params->inputs};
@@ -115,32 +129,5 @@ __attribute__((noinline)) static void run_unbuffered(const tflnest_fully_connect
         .sharing = (uint32_t)params->outputs,
     };
     tflnest_unbuffered_run(&work, filter, input, output);
-}
-
-/* All batches with scratch. */
-__attribute__((noinline)) static void run_buffered(const tflnest_fully_connected_params *params,
-                                                   const tflnest_filter *filter, const int8_t *input, int8_t *output,
-                                                   void *scratch)
-{
-#ifdef IS_DIRECT
-    if (IS_DIRECT(params)) {
-        for (int32_t i = 0; i < params->batches; i++) {
-            DIRECT_RUN(params, filter, input, output, scratch);
-            input += params->inputs;
-            output += params->outputs;
-        }
-        return;
-    }
 #endif
-    run_tiles(params, filter, input, output, scratch);
-}
-
-void tflnest_fully_connected_s8(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
-                                const int8_t *input, int8_t *output, void *scratch)
-{
-    if (params->tile_channels == 0 && !RUNS_WITHOUT_SCRATCH) {
-        run_unbuffered(params, filter, input, output);
-    } else {
-        run_buffered(params, filter, input, output, scratch);
-    }
 }

@@ -24,16 +24,14 @@ uint32_t tflnest_tile_bytes(uint32_t channels, uint32_t products)
     return parameter_bytes(channels) + round_up(tflnest_tile_weight_bytes(channels, products));
 }
 
-tflnest_tile tflnest_tile_place(void *scratch, uint32_t channels, uint32_t products,
-                                const tflnest_requantization *requantization)
+void tflnest_tile_place(tflnest_tile *tile, void *scratch, uint32_t channels, uint32_t products,
+                        const tflnest_requantization *requantization)
 {
-    tflnest_tile tile;
-    tile.parameters = scratch;
-    tile.weights = (void *)((uint8_t *)scratch + parameter_bytes(channels));
-    tile.channels = channels;
-    tile.products = products;
-    tile.requantization = requantization;
-    return tile;
+    tile->parameters = scratch;
+    tile->weights = (void *)((uint8_t *)scratch + parameter_bytes(channels));
+    tile->channels = channels;
+    tile->products = products;
+    tile->requantization = requantization;
 }
 
 static int32_t output_of(const tflnest_channel *channel, const tflnest_requantization *requantization, int64_t acc)

@@ -43,8 +43,8 @@ typedef struct {
 uint32_t tflnest_tile_bytes(uint32_t channels, uint32_t products);
 
 /* Lay out an empty tile in scratch memory, aligned to 8. */
-tflnest_tile tflnest_tile_place(void *scratch, uint32_t channels, uint32_t products,
-                                const tflnest_requantization *requantization);
+void tflnest_tile_place(tflnest_tile *tile, void *scratch, uint32_t channels, uint32_t products,
+                        const tflnest_requantization *requantization);
 
 /* Fill the parameters at an index with those of one channel of the filter. */
 void tflnest_tile_set_channel(tflnest_tile *tile, uint32_t index, const tflnest_filter *filter, uint32_t number);

@@ -318,49 +318,48 @@ __attribute__((naked, noinline)) static void multiply_groups(const multiplicatio
         "    pop {r4-r11, pc}\n" ::: "memory");
 }
 
-static void multiply_pixels(const tflnest_tile *tile, const int8_t *pixel0, const int8_t *pixel1, int8_t *output0,
-                            int8_t *output1)
+/* The channels of a last group that is not whole. */
+__attribute__((noinline)) static void multiply_rest(multiplication *work, const tflnest_tile *tile)
 {
-    const uint32_t vectors = vectors_of(tile->products), whole = tile->channels & ~3u, rest = tile->channels & 3u;
-    multiplication work;
-    work.pixels[0] = pixel0;
-    work.pixels[1] = pixel1;
-    work.vectors = vectors;
-    work.outputs[0] = output0;
-    work.outputs[1] = output1;
-    work.zero_point = tile->requantization->output_zero_point;
-    work.low = tile->requantization->activation_min;
-    work.high = tile->requantization->activation_max;
-    work.parameters = tile->parameters;
-    work.end = tile->parameters + whole;
-    work.weights = tile->weights;
-    if (whole > 0) {
-        multiply_groups(&work);
-    }
-    if (rest > 0) {
-        int8_t last[2][4];
-        work.parameters = work.end;
-        work.end += 4;
-        work.weights += whole * vectors * VECTOR;
-        work.outputs[0] = last[0];
-        work.outputs[1] = last[1];
-        multiply_groups(&work);
-        memcpy(output1 + whole, last[1], rest);
-        memcpy(output0 + whole, last[0], rest);
-    }
+    const uint32_t whole = tile->channels & ~3u, rest = tile->channels & 3u;
+    int8_t *output0 = work->outputs[0], *output1 = work->outputs[1];
+    int8_t last[2][4];
+    work->parameters = work->end;
+    work->end += 4;
+    work->weights += whole * work->vectors * VECTOR;
+    work->outputs[0] = last[0];
+    work->outputs[1] = last[1];
+    multiply_groups(work);
+    memcpy(output1 + whole, last[1], rest);
+    memcpy(output0 + whole, last[0], rest);
 }
 
 void tflnest_tile_multiply(const tflnest_tile *tile, const tflnest_operand *block, uint32_t pixels, int8_t *output,
                            uint32_t output_stride)
 {
-    const uint32_t pitch = vectors_of(tile->products) * VECTOR;
-    for (; pixels >= 2; pixels -= 2) {
-        multiply_pixels(tile, block, block + pitch, output, output + output_stride);
-        block += 2 * pitch;
+    const uint32_t whole = tile->channels & ~3u;
+    multiplication work;
+    work.vectors = vectors_of(tile->products);
+    work.zero_point = tile->requantization->output_zero_point;
+    work.low = tile->requantization->activation_min;
+    work.high = tile->requantization->activation_max;
+    for (; pixels > 0; pixels -= pixels > 1 ? 2 : 1) {
+        const uint32_t second = pixels > 1; /* where there is none, the first one is computed twice */
+        work.pixels[0] = block;
+        work.pixels[1] = block + second * work.vectors * VECTOR;
+        work.outputs[0] = output;
+        work.outputs[1] = output + second * output_stride;
+        work.parameters = tile->parameters;
+        work.end = tile->parameters + whole;
+        work.weights = tile->weights;
+        if (whole > 0) {
+            multiply_groups(&work);
+        }
+        if (whole < tile->channels) {
+            multiply_rest(&work, tile);
+        }
+        block += 2 * work.vectors * VECTOR;
         output += 2 * output_stride;
-    }
-    if (pixels > 0) {
-        multiply_pixels(tile, block, block, output, output);
     }
 }
 

@@ -32,6 +32,10 @@ uint32_t tflnest_conv_get_buffer_size(const tflnest_conv_params *params);
 void tflnest_conv_s8(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
                      int8_t *output, void *scratch);
 
+/* The same without scratch, for `tile_channels` 0: weights are decoded to the stack, a few at a time. It is slow. */
+void tflnest_conv_unbuffered_s8(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
+                                int8_t *output);
+
 #ifdef __cplusplus
 }
 #endif

@@ -7,8 +7,8 @@
  *  - A kernel keeps nothing between calls. Its scratch is the caller's, aligned to 8 bytes, and as large as
  *    the kernel's `_get_buffer_size` says.
  *  - `tile_channels` of a kernel with weights is the number of output channels, or rows, that are decoded at a time:
- *    4, 8, 16 and more are fast, 1 and 2 slow and small. With 0 the kernel takes no scratch and decodes weights to the
- *    stack, a few at a time, again and again: that is slowest.
+ *    4, 8, 16 and more are fast, 1 and 2 slow and small. 0 is for the kernel's `_unbuffered` form alone, which takes
+ *    no scratch and decodes weights to the stack, a few at a time, again and again: that is slowest.
  *  - `_check` returns TFLNEST_ERROR_ARGUMENT for everything that the kernel does not compute.
  *  - Arithmetic is that of TensorFlow Lite for Microcontrollers with double rounding.
  */
