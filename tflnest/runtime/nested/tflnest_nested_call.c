@@ -245,14 +245,44 @@ uint32_t tflnest_call_scratch(const tflnest_call *call)
     }
 }
 
+static void run_conv(const tflnest_conv_params *params, const tflnest_filter *filter, const int8_t *input,
+                     int8_t *output, void *scratch)
+{
+    if (params->tile_channels == 0) {
+        tflnest_conv_unbuffered_s8(params, filter, input, output);
+    } else {
+        tflnest_conv_s8(params, filter, input, output, scratch);
+    }
+}
+
+static void run_depthwise(const tflnest_depthwise_conv_params *params, const tflnest_filter *filter,
+                          const int8_t *input, int8_t *output, void *scratch)
+{
+    if (params->tile_channels == 0) {
+        tflnest_depthwise_conv_unbuffered_s8(params, filter, input, output);
+    } else {
+        tflnest_depthwise_conv_s8(params, filter, input, output, scratch);
+    }
+}
+
+static void run_fully_connected(const tflnest_fully_connected_params *params, const tflnest_filter *filter,
+                                const int8_t *input, int8_t *output, void *scratch)
+{
+    if (params->tile_channels == 0) {
+        tflnest_fully_connected_unbuffered_s8(params, filter, input, output);
+    } else {
+        tflnest_fully_connected_s8(params, filter, input, output, scratch);
+    }
+}
+
 void tflnest_call_run(const tflnest_call *call, const tflnest_filter *filter, const int8_t *input, int8_t *output,
                       void *scratch)
 {
     switch (call->stock) {
-    case TFLNEST_STOCK_CONV_2D: tflnest_conv_s8(&call->params.conv, filter, input, output, scratch); break;
+    case TFLNEST_STOCK_CONV_2D: run_conv(&call->params.conv, filter, input, output, scratch); break;
     case TFLNEST_STOCK_DEPTHWISE_CONV_2D:
-        tflnest_depthwise_conv_s8(&call->params.depthwise, filter, input, output, scratch);
+        run_depthwise(&call->params.depthwise, filter, input, output, scratch);
         break;
-    default: tflnest_fully_connected_s8(&call->params.fully_connected, filter, input, output, scratch); break;
+    default: run_fully_connected(&call->params.fully_connected, filter, input, output, scratch); break;
     }
 }
