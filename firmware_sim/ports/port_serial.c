@@ -4,7 +4,7 @@
 #define MASK (PORT_RING_BYTES - 1u)
 
 /* One writer (the interrupt, `received`) and one reader (the application, `taken`): counters, not positions. */
-static volatile uint8_t port_ring[PORT_RING_BYTES];
+static volatile uint8_t port_ring[PORT_RING_BYTES] __attribute__((aligned(4))); /* no variable shares its last word */
 static volatile uint32_t port_ring_received;
 static volatile uint32_t port_ring_taken;
 static volatile uint32_t port_lost_bytes;
