@@ -48,7 +48,8 @@ def check_labels(data: Dataset, model: Model) -> NDArray[np.int64]:
     low, high = int(labels.min()), int(labels.max())
     if low == high:
         raise UsageError(
-            f"{data.name}: all {len(labels):,} samples have the class {low}", "samples of two classes are needed at least"
+            f"{data.name}: all {len(labels):,} samples have the class {low}",
+            "samples of two classes are needed at least",
         )
     classes = math.prod(model.graph.main.output_tensors()[0].shape[1:])
     if low < 0 or high >= classes:

@@ -159,7 +159,7 @@ class RoundedAccuracy:
 
 @dataclass(frozen=True)
 class TrainedAccuracy:
-    """Accuracy after a short nested training.
+    """Accuracy after a short nested training, which starts from the rounded model.
 
     Attributes:
         source: Content of a float `.tflite`.
@@ -208,15 +208,17 @@ class TrainedAccuracy:
         """The trained network of an assignment; None where its loss is no number."""
         from converters.training import OptimizerOptions, nest_for_training
 
+        recipe = recipe_for(self.names, widths, self.single)
+        first = self.calibration.limited(CALIBRATION_SAMPLES)
         with _written(self.source) as path:
-            network = nest_for_training(
-                path,
-                recipe_for(self.names, widths, self.single),
-                calibration=self.calibration.limited(CALIBRATION_SAMPLES),
-            )
+            network = nest_for_training(path, recipe, calibration=first)
+            rounded = convert(path, recipe=recipe, calibration=first, seed=self.seed)
         import keras
 
         from converters.training.running import compile_network
+        from converters.training.starting import start_from
+
+        start_from(network, rounded.int8 if all(width == MASTER_BITS for width in widths) else rounded.model)
 
         keras.utils.set_random_seed(self.seed)
         steps = self.epochs * math.ceil(len(self.calibration) / self.batch)
@@ -229,5 +231,5 @@ class TrainedAccuracy:
 
     def key(self) -> str:
         """See `Measure`."""
-        options = ["trained", self.names, self.epochs, self.rate, self.batch, self.single, self.seed]
+        options = ["rounded, then trained", self.names, self.epochs, self.rate, self.batch, self.single, self.seed]
         return _key(options, self.source, self.calibration, self.validation)
