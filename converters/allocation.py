@@ -1,14 +1,17 @@
-"""Which base width each filter gets under a budget.
+"""Which width each filter gets at each level, under budgets.
 
-The budget counts the bits of all filters at the model's lowest level, flat ones at 8 bits. Bits go one by one
-to the filter where one more bit saves the most loss for its size; since losses fall ever more slowly with the
-width, that is the most accurate assignment within the budget, up to the last filter that no longer fits.
+A budget counts the bits of all filters at a level, flat ones at 8 bits. Bits go one by one to the filter where
+one more bit saves the most loss for its size; since losses fall ever more slowly with the width, that is the
+most accurate assignment within the budget, up to the last filter that no longer fits.
+
+The lowest level has the recipe's budget. A level between it and the full-bit one has its own name: level 6 takes
+6 bits per weight on average. It starts from the widths of the level below, so that what is resident stays in use.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +31,7 @@ LEAST_MEASURED = 3
 
 @dataclass(frozen=True)
 class MixedWidths:
-    """Filters with the base widths that they got, and why.
+    """Filters with the widths that they got, and why.
 
     Attributes:
         filters: All filters of the model.
@@ -47,7 +50,7 @@ def mix_widths(
     inputs: Sequence[NDArray[Any]],
     progress: Progress = silent,
 ) -> MixedWidths:
-    """Give the filters of the main subgraph the base widths that serve the model best within the budget.
+    """Give the filters of the main subgraph the widths that serve the model best within the budget of each level.
 
     Args:
         subgraph: Main subgraph of the int8 model.
@@ -74,9 +77,17 @@ def mix_widths(
     budget = _budget_bits(planned, chosen, recipe, lowest)
     widths_asked = [width for width in MEASURED_WIDTHS if width >= min(lowest, LEAST_MEASURED)]
     sensitivities = measure_sensitivities(subgraph, chosen, inputs, widths_asked, progress)
-    widths = allocate_widths(sensitivities, budget, lowest, recipe.levels[-1])
+    highest = recipe.levels[-1]
+    widths = allocate_widths(sensitivities, budget, dict.fromkeys(map(_key, sensitivities), lowest), highest)
+    by_level = [widths]
+    for position, level in enumerate(recipe.levels[1:-1], 1):
+        named = level * sum(plan.tensor.size for plan in planned) - _fixed_bits(planned, chosen, position)
+        by_level.append(allocate_widths(sensitivities, named, by_level[-1], highest))
+    if len(recipe.levels) > 1:
+        by_level.append(dict.fromkeys(widths, highest))
     filters = [
-        plan.with_base(widths[plan.key], recipe.levels) if plan.key in widths else plan for plan in planned
+        plan.with_widths([level[plan.key] for level in by_level]) if plan.key in widths else plan
+        for plan in planned
     ]
     return MixedWidths(filters, {_key(item): item.losses[widths[_key(item)]] for item in sensitivities})
 
@@ -89,7 +100,7 @@ def _budget_bits(
     if recipe.base_bits is None and recipe.base_bytes is None:
         return weights * recipe.levels[0]
     total = sum(plan.tensor.size for plan in planned)
-    fixed = sum(_base_bits(plan) * plan.tensor.size for plan in planned if plan not in chosen)
+    fixed = _fixed_bits(planned, chosen, 0)
     budget = int(recipe.base_bits * total) if recipe.base_bits is not None else 8 * (recipe.base_bytes or 0)
     smallest = fixed + weights * lowest
     if budget < smallest:
@@ -106,27 +117,41 @@ def _budget_bits(
     return budget - fixed
 
 
-def _base_bits(plan: PlannedFilter) -> int:
-    return MASTER_BITS if plan.nesting is None else plan.nesting.stored_bits(plan.nesting.levels[0])
+def _fixed_bits(planned: Sequence[PlannedFilter], chosen: Sequence[PlannedFilter], position: int) -> int:
+    """Bits that the filters which were not chosen take at a level of the model, by its position."""
+    bits = 0
+    for plan in planned:
+        if plan not in chosen:
+            own = plan.nesting.levels[plan.model_levels[position]] if plan.nesting is not None else 0
+            stored = MASTER_BITS if plan.nesting is None else plan.nesting.stored_bits(own)
+            bits += stored * plan.tensor.size
+    return bits
 
 
 def allocate_widths(
-    sensitivities: Sequence[Sensitivity], budget_bits: int, lowest: int, highest: int = MASTER_BITS
+    sensitivities: Sequence[Sensitivity],
+    budget_bits: int,
+    lowest: Mapping[tuple[int, int], int],
+    highest: int = MASTER_BITS,
 ) -> dict[tuple[int, int], int]:
-    """Base widths of filters.
+    """Widths of filters at one level.
 
     Args:
         sensitivities: The filters that nest.
-        budget_bits: Bits that all of them together may take at the lowest level; at least `lowest` for each.
-        lowest: No filter gets fewer bits.
+        budget_bits: Bits that all of them together may take; where it is less than the lowest widths take, those.
+        lowest: No filter gets fewer bits than this, by (subgraph, tensor).
         highest: No filter gets more bits.
 
     Returns:
         Width by (subgraph, tensor) of the filter.
     """
-    widths = {_key(item): lowest for item in sensitivities}
-    left = budget_bits - sum(item.weights * lowest for item in sensitivities)
-    queue = [(-_gain(item, lowest), number) for number, item in enumerate(sensitivities) if lowest < highest]
+    widths = {_key(item): lowest[_key(item)] for item in sensitivities}
+    left = budget_bits - sum(item.weights * widths[_key(item)] for item in sensitivities)
+    queue = [
+        (-_gain(item, widths[_key(item)]), number)
+        for number, item in enumerate(sensitivities)
+        if widths[_key(item)] < highest
+    ]
     heapq.heapify(queue)
     while queue:
         _, number = heapq.heappop(queue)

@@ -23,6 +23,7 @@ from converters.recipe import DEFAULT_PRESET, Bias, Keep, Recipe, load_recipe
 from converters.report import FilterReport, report_filters
 from converters.sources import Source, load_source
 from converters.synthetic import synthetic_samples, varied_samples
+from converters.tuning import tune_levels
 from tflnest.dataset import Dataset, load_dataset
 from tflnest.errors import UnsupportedError, UsageError
 from tflnest.files import check_writable
@@ -245,6 +246,8 @@ def _nest(
             )
     notes += check_layers(graph.main, planned, inputs)
     fitted = _fit(graph, planned, recipe, inputs, targets, seed, notes, progress)
+    if recipe.tuned and data is not None and inputs and not recipe.needs_data:
+        fitted = _tuned(graph, fitted, recipe, inputs, seed, progress)
     model = nest(int8, fitted.filters, fitted.parameters, recipe)
     model = _small(model, int8, bool(fitted.filters), notes)
     reports, of_outputs = report_filters(graph, planned, fitted, recipe, inputs, losses, progress)
@@ -300,6 +303,21 @@ def _fit(
             notes.append(f"biases are the source's, not corrected: {error.message}")
     filters = round_filters(planned, seed)
     return FittedLevels(filters, source_parameters(graph, filters))
+
+
+def _tuned(
+    graph: Graph,
+    fitted: FittedLevels,
+    recipe: Recipe,
+    inputs: Sequence[NDArray[Any]],
+    seed: int,
+    progress: Progress,
+) -> FittedLevels:
+    """The levels with tuned biases, where the model can be run; elsewhere the fitting has told why not."""
+    try:
+        return tune_levels(graph.main, fitted, len(recipe.levels), inputs, seed=seed, progress=progress)
+    except UnsupportedError:
+        return fitted
 
 
 def _calibration_inputs(

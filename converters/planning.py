@@ -52,20 +52,21 @@ class PlannedFilter:
         """Subgraph and tensor: what tells filters apart."""
         return self.subgraph, self.tensor.index
 
-    def with_base(self, width: int, levels: Sequence[int]) -> PlannedFilter:
-        """The same filter with another base width; at 8 bits it stays flat.
+    def with_widths(self, widths: Sequence[int]) -> PlannedFilter:
+        """The same filter with another width at each level; with 8 bits at all of them it stays flat.
 
         Args:
-            width: Bits at the lowest level.
-            levels: Levels of the model.
+            widths: Bits at each level of the model; they do not fall.
         """
         assert self.nesting is not None
-        reason = f"sensitivity: {width} bits at the lowest level"
-        if width == MASTER_BITS:
+        reason = f"sensitivity: {widths[0]} bits at the lowest level"
+        if widths[0] == MASTER_BITS:
             return replace(self, nesting=None, model_levels=(), rounding="", reason=reason)
-        chain = (width, *(level for level in levels[1:] if level > width))
-        nesting, model_levels = _used_levels(replace(self.nesting, levels=chain), levels)
-        return replace(self, nesting=nesting, model_levels=model_levels, reason=reason)
+        own = tuple(sorted(set(widths)))
+        nesting = replace(self.nesting, levels=own)
+        return replace(
+            self, nesting=nesting, model_levels=tuple(own.index(width) for width in widths), reason=reason
+        )
 
     def page_of(self, position: int) -> int:
         """The page that brings an own level."""

@@ -175,6 +175,8 @@ class Recipe:
             `MIXED_UP_TO` bits or fewer: above, there is little to gain.
         base_bits: Budget: mean bits per weight of all filters at the lowest level, flat ones included.
         base_bytes: Budget: bytes of all filters at the lowest level; not together with `base_bits`.
+        tuned: Whether the biases of part-bit levels are tuned by the model's outputs on calibration data, where no
+            filter is rounded by data; only with corrected biases.
         rules: First match wins.
     """
 
@@ -186,6 +188,7 @@ class Recipe:
     base_widths: BaseWidths = BaseWidths.UNIFORM
     base_bits: float | None = None
     base_bytes: int | None = None
+    tuned: bool = False
     rules: tuple[Rule, ...] = ()
 
     @property
@@ -211,6 +214,8 @@ class Recipe:
             return
         if self.scale is not Scale.SOURCE:
             raise UsageError('scale is "corrected" and bias is "source"', 'write bias = "corrected"')
+        if self.tuned:
+            raise UsageError('tuned is true and bias is "source"', 'write bias = "corrected"')
         if self.needs_data:
             raise UsageError(
                 'a rounding method that needs data is used, and bias is "source"', 'write bias = "corrected"'
@@ -303,6 +308,8 @@ class Recipe:
             lines.append(f'scale = "{self.scale}"')
         if self.base_widths is not BaseWidths.UNIFORM:
             lines.append(f'base_widths = "{self.base_widths}"')
+        if self.tuned:
+            lines.append("tuned = true")
         lines += [
             f"{name} = {_toml(getattr(self, name))}" for name in BUDGETS if getattr(self, name) is not None
         ]
@@ -380,7 +387,9 @@ def parse_recipe(text: str, name: str = "recipe") -> Recipe:
         rules = _rules(content.pop("rules", []))
         base = _base(content.pop("extends")) if "extends" in content else Recipe()
         settings = _settings(
-            content, {"levels", "scheme", "rounding", "bias", "scale", "base_widths", *BUDGETS}, "the recipe"
+            content,
+            {"levels", "scheme", "rounding", "bias", "scale", "base_widths", "tuned", *BUDGETS},
+            "the recipe",
         )
         if "scheme" in settings and "rounding" not in settings and settings["scheme"] is not base.scheme:
             settings["rounding"] = ""
@@ -484,4 +493,5 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "smaller_than": _size,
     "first_convolution": _flag,
     "flat": _flag,
+    "tuned": _flag,
 }

@@ -25,6 +25,11 @@ def sensitivity(index: int, weights: int, factor: float) -> Sensitivity:
     return Sensitivity(plan, losses)
 
 
+def at_least(width: int, items: list[Sensitivity] | None = None) -> dict[tuple[int, int], int]:
+    """The same lowest width for all filters."""
+    return {item.plan.key: width for item in items or ITEMS}
+
+
 ITEMS = [
     sensitivity(0, 100, 5.0),
     sensitivity(1, 900, 1.0),
@@ -44,7 +49,7 @@ def size(widths: dict[tuple[int, int], int]) -> int:
 @pytest.mark.parametrize("bits", [3.0, 3.5, 4.0, 4.2, 5.0, 6.5, 8.0])
 def test_the_budget_is_kept_and_nearly_used(bits: float) -> None:
     budget = int(bits * 1350)
-    widths = allocate_widths(ITEMS, budget, 3)
+    widths = allocate_widths(ITEMS, budget, at_least(3))
     assert set(widths.values()) <= set(range(3, 9))
     assert size(widths) <= budget
     # What is left is less than one more bit for any filter that could take one.
@@ -55,7 +60,7 @@ def test_the_budget_is_kept_and_nearly_used(bits: float) -> None:
 
 @pytest.mark.parametrize("bits", [3.5, 4.0, 5.0])
 def test_no_assignment_of_the_same_size_is_more_accurate(bits: float) -> None:
-    widths = allocate_widths(ITEMS, int(bits * 1350), 3)
+    widths = allocate_widths(ITEMS, int(bits * 1350), at_least(3))
     for other in itertools.product(range(3, 9), repeat=len(ITEMS)):
         candidate = {(0, index): width for index, width in enumerate(other)}
         if size(candidate) <= size(widths):
@@ -63,7 +68,7 @@ def test_no_assignment_of_the_same_size_is_more_accurate(bits: float) -> None:
 
 
 def test_sensitive_filters_get_more_bits() -> None:
-    widths = allocate_widths(ITEMS, 4 * 1350, 3)
+    widths = allocate_widths(ITEMS, 4 * 1350, at_least(3))
     assert widths[0, 0] > widths[0, 1]
     assert widths[0, 2] > widths[0, 1]
 
@@ -72,7 +77,17 @@ def test_a_plateau_is_crossed_where_it_pays() -> None:
     step = sensitivity(0, 10, 0.0)
     losses = {1: 1.0, 2: 1.0, 3: 1.0, 4: 0.0, 5: 0.0, 6: 0.0, 7: 0.0, 8: 0.0}
     items = [Sensitivity(step.plan, losses), sensitivity(1, 10, 0.01)]
-    assert allocate_widths(items, 70, 3)[0, 0] == 4
+    assert allocate_widths(items, 70, at_least(3, items))[0, 0] == 4
+
+
+def test_a_level_starts_from_the_widths_of_the_one_below() -> None:
+    base = allocate_widths(ITEMS, 4 * 1350, at_least(3))
+    above = allocate_widths(ITEMS, 6 * 1350, base)
+    assert all(above[key] >= width for key, width in base.items())
+    assert size(base) < size(above) <= 6 * 1350
+    assert above != base
+    # A budget that the widths below exceed already adds nothing.
+    assert allocate_widths(ITEMS, 3 * 1350, base) == base
 
 
 def inputs() -> list[np.ndarray]:
@@ -94,6 +109,24 @@ def test_mixing_keeps_the_bits_of_a_uniform_base() -> None:
         else:
             assert new == old
     assert 0 < after <= before
+
+
+@pytest.mark.parametrize("levels", [(4, 6, 8), (3, 5, 8), (3, 4, 5, 6, 7)])
+def test_every_level_takes_the_bits_of_its_name_and_no_more(levels: tuple[int, ...]) -> None:
+    graph = network(3).graph
+    recipe = load_recipe("default").with_options(levels=levels)
+    mixed = mix_widths(graph.main, plan_nesting(graph, recipe), recipe, inputs()).filters
+    weights = sum(plan.tensor.size for plan in mixed)
+    flat = sum(8 * plan.tensor.size for plan in mixed if not plan.adjustable or plan.nesting is None)
+    smallest = min(plan.tensor.size for plan in mixed if plan.nesting is not None)
+    for position, level in enumerate(levels[1:-1], 1):
+        own = {plan.key: plan.nesting.levels[plan.model_levels[position]] for plan in mixed if plan.nesting}
+        bits = flat + sum(own[plan.key] * plan.tensor.size for plan in mixed if plan.key in own)
+        assert level * weights - smallest * 8 < bits <= level * weights
+    for plan in mixed:
+        if plan.nesting is not None:
+            assert plan.nesting.levels[plan.model_levels[-1]] == levels[-1]
+            assert list(plan.model_levels) == sorted(plan.model_levels)
 
 
 def test_a_budget_that_cannot_be_met_names_the_smallest_that_can() -> None:
