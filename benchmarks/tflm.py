@@ -3,7 +3,7 @@
 Run it from the project's root: `python -m benchmarks.tflm [MODEL.tflite ...]`; without arguments it takes the public
 int8 models in ../shared/models. It needs the `tflite-micro` wheel and a C and a C++ compiler. Where TFLM_ROOT names a
 source tree of TFLM, it also builds firmware with CMSIS-NN for an emulated Cortex-M4 (minutes), with and without
-scratch beyond what the int8 model takes.
+scratch on the stack and beyond what the int8 model takes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from firmware_sim.board import Board
 from firmware_sim.counting import Counter
 from firmware_sim.emulator import run as run_firmware
 from firmware_sim.toolchain import Toolchain
@@ -22,15 +21,21 @@ from tests.exactness import random_inputs
 from tests.models import everything, nested
 from tests.shared import int8_paths
 from tests.tflnest.tflm import tree, wheel
-from tests.tflnest.tflm.board import BOARD, LEVELS, Printed, board_tree, link, objects_for
+from tests.tflnest.tflm.board import LEVELS, Printed, board_tree, link, objects_for, profile
 from tflnest.interpreter import Interpreter
 from tflnest.model import Model
 
 CHAINS = ((4, 8), (4, 6, 8))
-#: Scratch in bytes that each operator may take beyond what the int8 model takes.
-EXTRA = (0, 2304)
+#: Bytes of stack that an operator may take as scratch, and of arena beyond what the int8 model takes.
+SCRATCH = ((0, 0), (1280, 0), (1280, 2304))
 #: Models that fit the program's arena.
-ON_BOARD = ("ad01_int8", "kws_ref_model", "micro_speech_quantized", "pretrainedResnet_quant")
+ON_BOARD = (
+    "ad01_int8",
+    "hello_world_int8",
+    "kws_ref_model",
+    "micro_speech_quantized",
+    "pretrainedResnet_quant",
+)
 
 
 def _total(sizes: tuple[int, int]) -> str:
@@ -64,38 +69,34 @@ def _count_wrong(library: Path, content: bytes, chain: Sequence[int]) -> int:
     return sum(int((mine != value).sum()) for mine, value in zip(reference, values, strict=True))
 
 
-def print_board(paths: Iterable[Path], folder: Path) -> None:
+def print_board(paths: Sequence[Path], folder: Path) -> None:
     """Arena, stack and instructions per invoke on the emulated board."""
-    profile = Board.load(BOARD)
-    print(
-        f"| model | extra scratch | arena, int8 | arena | instructions, int8 | at {LEVELS[0]} bits | at 4 bits | stack |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    columns = ("model", "stack scratch", "extra scratch", "arena, int8", "arena", "instructions, int8")
+    print("| " + " | ".join((*columns, f"at {LEVELS[0]} bits", f"at {LEVELS[1]} bits", "stack")) + " |")
+    print("|---" * 9 + "|")
     built = board_tree(tree.root(), has_cmsis=True)
     library = built.library(folder / "library")
-    for extra in EXTRA:
-        objects = objects_for(built, folder / f"objects_{extra}", (f"-DTFLNEST_TFLM_EXTRA_SCRATCH={extra}",))
+    for stack, extra in SCRATCH:
+        own = folder / f"scratch_{stack}_{extra}"
+        flags = (f"-DTFLNEST_TFLM_STACK_SCRATCH={stack}", f"-DTFLNEST_TFLM_EXTRA_SCRATCH={extra}")
+        objects = objects_for(built, own, flags)
         for path in paths:
-            own = folder / f"{path.stem}_{extra}"
-            own.mkdir()
-            stock = path.read_bytes()
-            content = nested(Model.from_bytes(stock), everything()).to_bytes()
-            sample = random_inputs(stock, 1, seed=5)[0][0]
-            source = tree.models(own, stock, content, sample.tobytes())
-            image = link(Toolchain.find(), [*objects, source, library], own / "firmware.elf")
-            finished = run_firmware(profile, image, counter=Counter(), timeout_s=300)
-            printed = Printed.parse(finished.output.decode())
-            counts = [region.instructions for region in finished.regions]
-            numbers = (
-                printed.numbers["stock"],
-                printed.numbers["nested"],
-                *counts[:3],
-                printed.numbers["stack"],
-            )
-            print(
-                f"| {path.stem} | {extra:,} | " + " | ".join(f"{number:,}" for number in numbers) + " |",
-                flush=True,
-            )
+            numbers = (stack, extra, *_on_board(path, [*objects, library], own / path.stem))
+            print(f"| {path.stem} | " + " | ".join(f"{number:,}" for number in numbers) + " |", flush=True)
+
+
+def _on_board(path: Path, files: Sequence[Path], folder: Path) -> tuple[int, ...]:
+    """Arenas of the int8 and the nested model, instructions of both and of 4 bits, and stack."""
+    folder.mkdir()
+    stock = path.read_bytes()
+    content = nested(Model.from_bytes(stock), everything()).to_bytes()
+    sample = random_inputs(stock, 1, seed=5)[0][0]
+    source = tree.models(folder, stock, content, sample.tobytes())
+    image = link(Toolchain.find(), [*files[:-1], source, files[-1]], folder / "firmware.elf")
+    finished = run_firmware(profile(), image, counter=Counter(), timeout_s=300)
+    numbers = Printed.parse(finished.output.decode()).numbers
+    counts = [region.instructions for region in finished.regions]
+    return numbers["stock"], numbers["nested"], *counts[:3], numbers["stack"]
 
 
 def main(paths: Sequence[str | Path]) -> None:

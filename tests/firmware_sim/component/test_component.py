@@ -221,6 +221,25 @@ def test_the_arduino_builder_makes_a_sketch_that_runs(small, tmp_path):
     assert run(tmp_path / "build" / "net_selftest.ino.elf").endswith(report(small))
 
 
+def test_a_processor_of_16_bits_is_refused_at_compile_time(model, tmp_path):
+    require("gcc")
+    export_component(model, "arduino", name="net").write(tmp_path / "net")
+    command = [
+        "gcc",
+        "-fsyntax-only",
+        "-U__INT_MAX__",
+        "-D__INT_MAX__=32767",
+        f"-I{tmp_path / 'net' / 'src'}",
+    ]
+    done = subprocess.run(
+        [*command, str(tmp_path / "net" / "src" / "tflnest" / "tflnest_types.h")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0 and "int has 32 bits" in done.stderr
+
+
 # ------------------------------------------------------------------------------------------------ ESP-IDF, Zephyr
 
 

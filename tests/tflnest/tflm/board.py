@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from firmware_sim.board import Board
@@ -15,6 +15,7 @@ from tests.tflnest.tflm.tree import Tree
 
 LEVELS = (8, 4, 6, 8)
 BOARD = "mps2-an386"
+STACK_BYTES = 4096
 SETTINGS = ("-DLEVELS=" + ",".join(map(str, LEVELS)), "-DARENA_BYTES=98304")
 _FLAGS = (
     "-O2",
@@ -45,9 +46,16 @@ class Printed:
         return cls({row[0]: int(row[1]) for row in rows if row[0] != "output"}, outputs)
 
 
+def profile() -> Board:
+    """The board, with a stack for an interpreter."""
+    board = Board.load(BOARD)
+    assert board.port is not None
+    return replace(board, port=replace(board.port, thread_stack_bytes=STACK_BYTES))
+
+
 def board_tree(path: Path, has_cmsis: bool) -> Tree:
     """A tree of TFLM, compiled for the board."""
-    flags = (*_FLAGS, *core_flags(Board.load(BOARD).core))
+    flags = (*_FLAGS, *core_flags(profile().core))
     return Tree(path, Toolset(f"{PREFIX}gcc", f"{PREFIX}g++", flags), has_cmsis, own_log=True)
 
 
@@ -58,4 +66,4 @@ def objects_for(built: Tree, folder: Path, extra: Sequence[str] = ()) -> list[Pa
 
 def link(toolchain: Toolchain, files: Sequence[Path], output: Path) -> Image:
     """Link objects, the models and TFLM's library, in this order."""
-    return toolchain.link(Board.load(BOARD), [*files, "-lstdc++", "-lm"], output, flags=())
+    return toolchain.link(profile(), [*files, "-lstdc++", "-lm"], output, flags=())

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firmware_sim.board import Board
 from firmware_sim.counting import Counter
 from firmware_sim.emulator import run as run_firmware
 from firmware_sim.qemu import find_qemu
@@ -19,7 +18,7 @@ from tests.exactness import random_inputs
 from tests.models import everything, nested
 from tests.shared import SHARED
 from tests.tflnest.tflm import tree
-from tests.tflnest.tflm.board import BOARD, LEVELS, SETTINGS, Printed, board_tree, link, objects_for
+from tests.tflnest.tflm.board import LEVELS, SETTINGS, Printed, board_tree, link, objects_for, profile
 from tests.tflnest.tflm.component import Toolset, run
 from tests.tflnest.tflm.tree import Tree
 from tflnest.errors import TflnestError
@@ -28,7 +27,13 @@ from tflnest.model import Model
 
 pytestmark = pytest.mark.slow
 
-MODELS = ("kws_ref_model", "micro_speech_quantized", "pretrainedResnet_quant", "ad01_int8")
+MODELS = (
+    "kws_ref_model",
+    "micro_speech_quantized",
+    "pretrainedResnet_quant",
+    "ad01_int8",
+    "hello_world_int8",
+)
 
 
 def inputs(name: str, folder: Path) -> tuple[Path, bytes, np.ndarray]:
@@ -67,8 +72,8 @@ def test_on_this_machine(name: str, host: list[Path], tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module", params=["reference", "cmsis_nn"])
-def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Path]]:
-    """Kernels, and objects and TFLM for the Cortex-M4."""
+def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Objects and TFLM for the Cortex-M4, with either kind of kernels."""
     path = tree.root()
     try:
         Toolchain.find()
@@ -77,20 +82,17 @@ def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pytest.skip(error.message)
     built = board_tree(path, request.param == "cmsis_nn")
     folder = tmp_path_factory.mktemp(request.param)
-    return request.param, [*objects_for(built, folder), built.library(folder)]
+    return [*objects_for(built, folder), built.library(folder)]
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_on_an_emulated_board(name: str, board: tuple[str, list[Path]], tmp_path: Path) -> None:
-    kernels, objects = board
+def test_on_an_emulated_board(name: str, board: list[Path], tmp_path: Path) -> None:
     source, content, sample = inputs(name, tmp_path)
-    profile = Board.load(BOARD)
-    image = link(Toolchain.find(), [*objects[:-1], source, objects[-1]], tmp_path / "firmware.elf")
-    finished = run_firmware(profile, image, counter=Counter(), timeout_s=120)
+    image = link(Toolchain.find(), [*board[:-1], source, board[-1]], tmp_path / "firmware.elf")
+    finished = run_firmware(profile(), image, counter=Counter(), timeout_s=120)
     assert finished.status == 0, finished.output[-500:]
     printed = Printed.parse(finished.output.decode())
     check(printed, content, sample)
     stock, own = printed.numbers["stock"], printed.numbers["nested"]
-    if kernels == "cmsis_nn":
-        assert own <= stock, f"{own} bytes of arena, {stock} with the int8 model"
+    assert own <= stock, f"{own} bytes of arena, {stock} with the int8 model"
     assert len(finished.regions) == 1 + len(LEVELS)

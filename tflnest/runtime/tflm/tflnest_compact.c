@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#define TILE_SHIFT 14u
+#define TILE_SHIFT 13u
 
 static const uint8_t tiles[] = TFLNEST_COMPACT_TILES;
 

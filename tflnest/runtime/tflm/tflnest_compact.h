@@ -6,10 +6,10 @@
 #include "tflnest_nested_filter.h"
 
 /* Most scratch buffers of an interpreter. */
-#define TFLNEST_COMPACT_MAX_SCRATCH 16382
+#define TFLNEST_COMPACT_MAX_SCRATCH 8190
 
 /* Of the index in `scratch`. */
-#define TFLNEST_COMPACT_INDEX_MASK 0x3FFF
+#define TFLNEST_COMPACT_INDEX_MASK 0x1FFF
 
 /* Of every operator. */
 typedef struct {
@@ -19,7 +19,7 @@ typedef struct {
     int8_t activation_max;
     uint8_t levels;   /* bit b - 1: an own level of b bits */
     uint8_t running;  /* position of the own level in bits 0 to 2, its set in 3 to 5, the scheme in bit 6 */
-    uint16_t scratch; /* index plus 1, or 0 for none, in bits 0 to 13; the logarithm of the tile in 14 and 15 */
+    uint16_t scratch; /* index plus 1, or 0 for none, in bits 0 to 12; which of the tiles in 13 to 15 */
 } tflnest_compact;
 
 /* Of those that slide a window. */
@@ -32,7 +32,7 @@ typedef struct {
 } tflnest_compact_window;
 
 /* Tiles of output channels, fastest first; 0 takes no scratch. */
-#define TFLNEST_COMPACT_TILES {16, 8, 4, 0}
+#define TFLNEST_COMPACT_TILES {16, 8, 4, 2, 0}
 
 /* Keep what a call is, with a tile of TFLNEST_COMPACT_TILES, without scratch; 0 where its numbers are too large.
  *

@@ -20,6 +20,11 @@ extern "C" {
 #define TFLNEST_TFLM_EXTRA_SCRATCH 0
 #endif
 
+/* Bytes of stack that an operator may take as scratch instead: no more than preparing operators takes anyway. */
+#ifndef TFLNEST_TFLM_STACK_SCRATCH
+#define TFLNEST_TFLM_STACK_SCRATCH 1280
+#endif
+
 /* TFLM has its names in `tflite` and the global namespace until October 2026, and in `tflite::micro` since. */
 namespace tflite {
 namespace micro {}
@@ -199,7 +204,7 @@ int32_t StockScratch(const tflnest_call &call)
     return 0;
 }
 
-/* Choose the largest tile whose scratch the budget has. */
+/* Choose the fastest tile whose scratch the budget has, or the stack; returns bytes of the arena. */
 uint32_t ChooseTile(tflnest_call *call, int64_t live)
 {
     const int64_t saved = budget.saved > 0 ? budget.saved : 0;
@@ -207,15 +212,17 @@ uint32_t ChooseTile(tflnest_call *call, int64_t live)
         budget.largest = static_cast<int32_t>(live);
     }
     const int64_t allowed = saved + (budget.largest - live) + StockScratch(*call) + TFLNEST_TFLM_EXTRA_SCRATCH;
-    uint32_t bytes = 0;
     for (const int32_t tile : kTiles) {
         tflnest_call_set_tile(call, tile);
-        bytes = tflnest_call_scratch(call);
+        const uint32_t bytes = tflnest_call_scratch(call);
         if (bytes <= allowed) {
+            return bytes;
+        }
+        if (bytes <= TFLNEST_TFLM_STACK_SCRATCH) {
             break;
         }
     }
-    return bytes;
+    return 0;
 }
 
 /* ------------------------------------------------------------------------------------------------ tensors */
@@ -562,6 +569,14 @@ void Free(TfLiteContext *context, void *)
 
 /* ------------------------------------------------------------------------------------------------ Invoke */
 
+/* Run a call with scratch on the stack; of its own, so that no other call takes that. */
+__attribute__((noinline)) void RunOnStack(const tflnest_call &call, const tflnest_filter &filter, const int8_t *input,
+                                          int8_t *output)
+{
+    alignas(8) uint8_t scratch[TFLNEST_TFLM_STACK_SCRATCH > 0 ? TFLNEST_TFLM_STACK_SCRATCH : 1];
+    tflnest_call_run(&call, &filter, input, output, scratch);
+}
+
 template <int kStock>
 TfLiteStatus Invoke(TfLiteContext *context, TfLiteNode *node)
 {
@@ -593,8 +608,12 @@ TfLiteStatus Invoke(TfLiteContext *context, TfLiteNode *node)
     filter.multipliers = multipliers->data.i32;
     filter.shifts = context->GetEvalTensor(context, constants[levels + 2 * set + 1])->data.int8;
     const int scratch = (compact.scratch & TFLNEST_COMPACT_INDEX_MASK) - 1;
-    void *memory = scratch < 0 ? nullptr : context->GetScratchBuffer(context, scratch);
-    tflnest_call_run(&call, &filter, input->data.int8, output->data.int8, memory);
+    if (scratch < 0 && tflnest_call_scratch(&call) > 0) {
+        RunOnStack(call, filter, input->data.int8, output->data.int8);
+    } else {
+        void *memory = scratch < 0 ? nullptr : context->GetScratchBuffer(context, scratch);
+        tflnest_call_run(&call, &filter, input->data.int8, output->data.int8, memory);
+    }
     return kTfLiteOk;
 }
 

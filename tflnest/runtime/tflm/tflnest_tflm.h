@@ -14,9 +14,10 @@
  *
  * An opened file is also checked more: no constant of a nested operator is then read beyond the file's end.
  *
- * The arena is never larger than that of the int8 model in the same build, as far as scratch goes: operators take no
- * more of it than the multipliers that stay in the file, and what the stock kernels take, leave free. Define
- * TFLNEST_TFLM_EXTRA_SCRATCH as a number of bytes that each may take beyond that, and become faster.
+ * Scratch lies in the arena as far as that stays no larger than with the int8 model: operators take no more of it than
+ * the multipliers that stay in the file, and what the stock kernels take, leave free. Where that is too little, they
+ * take the stack: TFLNEST_TFLM_STACK_SCRATCH bytes at most, 1280 where it is not defined. Define
+ * TFLNEST_TFLM_EXTRA_SCRATCH as a number of bytes that each may take of the arena beyond that, and become faster.
  */
 #ifndef TFLNEST_TFLM_H
 #define TFLNEST_TFLM_H

@@ -15,8 +15,13 @@
 #ifndef TFLNEST_TYPES_H
 #define TFLNEST_TYPES_H
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#if INT_MAX < 2147483647
+#error "tflnest needs a processor and a compiler whose int has 32 bits"
+#endif
 
 #ifdef __cplusplus
 extern "C" {
