@@ -7,7 +7,8 @@
 Every row is a set of options of `tflnest.convert`, or a model of one width that nests nothing; every level is
 measured on samples that calibration never sees, against the source model (a float source: against its float outputs). A cell is the mean over calibration draws; ± is their standard deviation. The engine is
 stock LiteRT, as fast as it goes; `--engine reference` is bit-exact with TFLM and slow. How far the two agree on the
-very same int8 model is printed as the noise floor: differences below it say nothing.
+very same int8 model is printed as the noise floor: differences below it say nothing. "Settled" samples are those on
+which LiteRT and the exact engine give an int8 source's answer alike: what a level changes there is the level's doing.
 
 Settings are not chosen on what is reported: `--choose` measures on calibration samples that a draw left over.
 
@@ -26,6 +27,7 @@ from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
@@ -53,6 +55,9 @@ CHOICE_SAMPLES = 2000
 
 #: Measured samples and draws of `--quick`.
 QUICK_IMAGES, QUICK_DRAWS = 500, 1
+
+#: Where more samples than this share are settled, they get no table of their own.
+SETTLED = 0.97
 
 # ---------------------------------------------------------------------------------------------- measuring
 
@@ -108,6 +113,7 @@ class Bench:
         self.draws = [np.random.default_rng(draw).permutation(subject.pool_indices) for draw in range(draws)]
         self._images = images
         self._measured: dict[int, tuple[Dataset, Outputs]] = {}
+        self._settled: dict[int, NDArray[np.bool_] | None] = {}
         self.source = load_source(subject.model)
 
     def calibration(self, draw: int) -> Dataset:
@@ -126,6 +132,18 @@ class Bench:
             engine = "litert" if self.source.is_float else self.engine
             self._measured[key] = data, run(self.source.model, None, engine, data)
         return self._measured[key]
+
+    def settled(self, draw: int) -> NDArray[np.bool_] | None:
+        """On which measured samples two engines give the int8 source's answer alike; None for float sources."""
+        key = draw if self.choose else 0
+        if key not in self._settled:
+            if self.source.is_float:
+                self._settled[key] = None
+            else:
+                data, _ = self.measured(draw)
+                answers = [run(self.source.model, None, engine, data) for engine in ("auto", "litert")]
+                self._settled[key] = answers[0].argmax(axis=1) == answers[1].argmax(axis=1)
+        return self._settled[key]
 
     def has(self, key: str) -> bool:
         """Whether a row makes sense: a float source can't do without data."""
@@ -171,7 +189,7 @@ class Bench:
             if cell.chain == chain:
                 cell.bits.append(bits_per_weight(model, level) if nested else float(level))
                 outputs = run(model, level if nested else None, self.engine, data)
-                cell.scores.append(score(outputs, source, data.labels()))
+                cell.scores.append(score(outputs, source, data.labels(), self.settled(draw)))
 
     def floor(self) -> dict[str, Any]:
         """The source by itself, and how far two engines agree on one int8 model."""
@@ -185,7 +203,9 @@ class Bench:
             ).int8
         exact, stock = (run(int8, None, engine, few) for engine in ("reference", "litert"))
         compared = score(stock, exact, few.labels())
+        settled = self.settled(0)
         return {
+            "settled": None if settled is None else int(settled.sum()),
             "top1": own.top1,
             "split_top1": own.split_top1,
             "floor": {"samples": len(few), **vars(compared)},
@@ -218,6 +238,7 @@ FIGURES = {
     "top1": ("top-1 (%)", 100, 2),
     "agreement": ("agreement with the source (%)", 100, 2),
     "unique_agreement": ("agreement where the source's top is unique (%)", 100, 2),
+    "settled_agreement": ("agreement on settled samples (%)", 100, 2),
     "split_agreement": ("agreement, ties split (%)", 100, 2),
     "divergence": ("KL of class probabilities (nats)", 1, 4),
     "bits": ("bits per weight", 1, 2),
@@ -276,6 +297,12 @@ def heading(content: Mapping[str, Any]) -> Iterator[str]:
         f"KL {floor['divergence']:.4f}. On {100 * source['tied']:.1f} % of all samples the source has ties at the top."
     )
 
+    if source["settled"] is not None:
+        yield (
+            f"Settled samples, on which both engines give the same answer of the source: {source['settled']:,} of "
+            f"{content['samples']:,}."
+        )
+
 
 def _where_unique(floor: Mapping[str, Any]) -> str:
     share = floor["unique_agreement"]
@@ -315,6 +342,8 @@ def show(content: Mapping[str, Any], markdown: bool) -> str:
         if all(cell == "-" for line in lines[1:] for cell in line[1:]):
             continue
         if name == "unique_agreement" and not content["source"]["tied"]:
+            continue
+        if name == "settled_agreement" and content["source"]["settled"] > SETTLED * content["samples"]:
             continue
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
         text = [

@@ -46,7 +46,8 @@ def variant(preset: str, **settings: Any) -> Recipe:
 def _ablation() -> dict[str, Row]:
     """One thing more in each row, from bare truncation to all that there is; then what each thing is worth alone."""
     bare = {"bias": Bias.SOURCE}
-    flat = {"base_widths": BaseWidths.UNIFORM}
+    plain = {"tuned": False}
+    flat = {"base_widths": BaseWidths.UNIFORM, **plain}
     scale, joint = {"scale": Scale.CORRECTED}, {"rounding": "joint"}
     recipes = {
         "bare": ("truncated codes alone", variant("uniform", **bare), False),
@@ -54,8 +55,13 @@ def _ablation() -> dict[str, Row]:
         "bias-scale": ("bias, scale", variant("uniform", **scale), False),
         "flat": ("bias, flat layers", variant("default", **flat), False),
         "flat-scale": ("bias, scale, flat layers", variant("default", **flat, **scale), False),
-        "mixed-bias": ("bias, flat layers, mixed widths", variant("default"), True),
-        "mixed-scale": ("bias, scale, flat layers, mixed widths", variant("default", **scale), True),
+        "mixed-bias": ("bias, flat layers, mixed widths", variant("default", **plain), True),
+        "mixed-scale": (
+            "bias, scale, flat layers, mixed widths",
+            variant("default", **scale, **plain),
+            True,
+        ),
+        "mixed-tuned": ("bias, flat layers, mixed widths, tuned", variant("default"), True),
         "joint-uniform": ("joint, bias", variant("uniform", **joint), False),
         "joint-flat": (
             "joint, bias, scale, flat layers",
@@ -103,9 +109,11 @@ OTHERS = {
     ),
     "widths-noise": Row("widths by noise, no data", CHAINS, uses_data=False),
     "widths-uniform-data": Row(
-        "uniform widths, data", CHAINS, {"recipe": variant("default", base_widths=BaseWidths.UNIFORM)}
+        "uniform widths, data",
+        CHAINS,
+        {"recipe": variant("default", base_widths=BaseWidths.UNIFORM, tuned=False)},
     ),
-    "widths-data": Row("widths by data", CHAINS, {"keep": "full-bit"}),
+    "widths-data": Row("widths by data", CHAINS, {"recipe": variant("default", tuned=False)}),
     "nearest": Row("nearest, compensated", PAIRS, {"recipe": "compensated"}, uses_data=False),
     "squant-alone": Row("dedicated, SQuant, int8 grid", ALONE, {"recipe": "nestquant"}, uses_data=False),
     "hierarchical": Row(

@@ -2,7 +2,8 @@
 
 Where several classes share the highest output (int8 outputs saturate), a model's vote is split evenly among them.
 "top-1" and "agreement" take the first of them, as argmax does; "split" counts the share of votes that two models,
-or a model and the label, have in common; "unique" leaves out the samples on which the source itself is undecided.
+or a model and the label, have in common; "unique" leaves out the samples on which the source itself is undecided,
+"settled" those on which two engines that both run the int8 source as specified already disagree.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Score:
         agreement: Share of samples whose first highest output is that of the source.
         unique_agreement: The same among samples on which the source has one highest output; None where there are
             none.
+        settled_agreement: Agreement among the samples that are settled; None where that is not known, or there are none.
         split_agreement: Share of votes that coincide with the source's.
         divergence: Kullback-Leibler divergence of the class probabilities from the source's, in nats.
     """
@@ -39,6 +41,7 @@ class Score:
     split_top1: float | None
     agreement: float
     unique_agreement: float | None
+    settled_agreement: float | None
     split_agreement: float
     divergence: float
 
@@ -74,8 +77,20 @@ def are_probabilities(outputs: Outputs) -> bool:
     return bool(outputs.min() >= 0 and np.abs(outputs.sum(axis=1) - 1).mean() < 0.05)
 
 
-def score(outputs: Outputs, source: Outputs, labels: NDArray[np.int64] | None) -> Score:
-    """Compare outputs, (samples, classes), real numbers."""
+def score(
+    outputs: Outputs,
+    source: Outputs,
+    labels: NDArray[np.int64] | None,
+    settled: NDArray[np.bool_] | None = None,
+) -> Score:
+    """Compare outputs, (samples, classes), real numbers.
+
+    Args:
+        outputs: Of the model.
+        source: Of its source.
+        labels: Classes, (samples,).
+        settled: Which samples are settled, (samples,).
+    """
     kind = are_probabilities(source)
     reference, other = log_probabilities(source, kind), log_probabilities(outputs, kind)
     classes = outputs.argmax(axis=1)
@@ -85,6 +100,7 @@ def score(outputs: Outputs, source: Outputs, labels: NDArray[np.int64] | None) -
         split_top1=None if labels is None else float(votes(outputs)[np.arange(len(labels)), labels].mean()),
         agreement=float(agree.mean()),
         unique_agreement=float(agree[unique].mean()) if unique.any() else None,
+        settled_agreement=float(agree[settled].mean()) if settled is not None and settled.any() else None,
         split_agreement=common_votes(outputs, source),
         divergence=float(np.sum(np.exp(reference) * (reference - other), axis=1).mean()),
     )

@@ -211,6 +211,11 @@ def test_agreement_where_the_source_is_decided():
     result = scores.score(other, source, None)
     assert (result.agreement, result.unique_agreement) == (0.25, 0.5)
     assert scores.score(source[1:2], source[1:2], None).unique_agreement is None
+    settled = np.array([True, False, True, False])
+    assert scores.score(other, source, None, settled).settled_agreement == 0.5
+    assert result.settled_agreement is None
+    assert scores.score(other, source, None, ~settled).settled_agreement == 0.0
+    assert scores.score(other, source, None, np.zeros(4, bool)).settled_agreement is None
 
 
 @pytest.mark.parametrize("method", dedicated.METHODS)
@@ -333,6 +338,7 @@ def test_the_document(files):
     (model,) = document["models"]
     assert (model["samples"], model["draws"], model["engine"]) == (12, 2, "litert")
     floor = model["source"]["floor"]
+    assert 0 <= model["source"]["settled"] <= 12
     assert floor["samples"] == 12 and 0 <= floor["agreement"] <= 1
     rows = {row["row"]: {item["level"]: item for item in row["levels"]} for row in model["rows"]}
     assert list(rows) == ["nestquant", "squant-alone", "dedicated-squant", "uniform"]
@@ -356,7 +362,9 @@ def test_the_tables(files):
     assert "Noise floor: LiteRT's default kernels and the reference engine" in text
     titles = re.findall(r"^\| (\S.*?) +\| level 8 \|", text, re.MULTILINE)
     known = [title for title, _, _ in accuracy.FIGURES.values()]
-    assert titles in (known, [title for title in known if "unique" not in title])
+    assert [title for title in known if title in titles] == titles
+    assert {title for title in known if "unique" not in title and "settled" not in title} <= set(titles)
+    assert re.search(r"^Settled samples, .*: \d+ of 12\.$", text, re.MULTILINE)
     assert len(re.findall(r"^\| source +\|", text, re.MULTILINE)) == 2  # top-1 and bits
     bits = [line for line in text.splitlines() if line.startswith("| ours, uniform widths")][-1]
     assert re.search(r"\| +8\.\d\d \| +6\.\d\d \| +5\.\d\d \| +4\.\d\d \| +3\.\d\d \| +[\d.]+ \|$", bits)
