@@ -9,8 +9,7 @@ import pytest
 from firmware_sim.component.exporting import export_component
 from tests.firmware_sim.component.test_component import report, require, run
 from tests.models import everything, nested, network
-from tests.tflnest.tflm.component import Toolset
-from tests.tflnest.tflm.tree import CXX, Tree, root
+from tests.tflnest.tflm.tree import CXX, host_tree, root
 
 LEVELS = (4, 6, 8)
 
@@ -31,8 +30,7 @@ add_subdirectory(net)
 
 @pytest.mark.slow
 def test_cmake_builds_it_and_every_level_gives_the_reference_bits(tmp_path: Path) -> None:
-    tree = Tree(root(), Toolset())
-    tree.tools.require()
+    tree = host_tree(root())
     require("cmake")
     model = nested(network(), everything(LEVELS))
     export_component(model, "cmake", contents="tflm", name="net").write(tmp_path / "net")

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.controllers import controlled
 from tests.shared import ROOT
 from tests.tflnest.tflm import tree
 from tests.tflnest.tflm.component import HERE, Toolset, lay_out
 from tests.tflnest.tflm.tree import Tree
+from tflnest.model import Model
 
 DOCUMENT = ROOT / "docs" / "tflm.md"
 FRAME = """
@@ -77,12 +79,21 @@ def test_examples_compile(text: object, tmp_path: Path) -> None:
         tools.compile([source], (component,), tmp_path / "real", (), (*flags, "-w"), real.include)
 
 
-def test_the_python_example_copies_the_component(tmp_path: Path) -> None:
-    (code,) = blocks("python")
+def run_python(code: str, folder: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=environment)
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, env=environment)
+
+
+def test_the_first_python_example_copies_the_component(tmp_path: Path) -> None:
+    run_python(blocks("python")[0], tmp_path)
     assert (tmp_path / "component/tflnest_tflm.cc").is_file()
     assert (tmp_path / "component/tflnest/tflnest_types.h").is_file()
+
+
+def test_the_second_python_example_leaves_the_controller_out(tmp_path: Path) -> None:
+    (tmp_path / "nested.tflite").write_bytes(controlled().to_bytes())
+    run_python(blocks("python")[1], tmp_path)
+    assert Model.load(tmp_path / "static.tflite").controller is None
 
 
 def test_the_message_in_the_document_is_one_of_the_components(tmp_path: Path) -> None:

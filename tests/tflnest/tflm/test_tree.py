@@ -19,8 +19,7 @@ from tests.models import everything, nested
 from tests.shared import SHARED
 from tests.tflnest.tflm import tree
 from tests.tflnest.tflm.board import LEVELS, SETTINGS, Printed, board_tree, link, objects_for, profile
-from tests.tflnest.tflm.component import Toolset, run
-from tests.tflnest.tflm.tree import Tree
+from tests.tflnest.tflm.component import run
 from tflnest.errors import TflnestError
 from tflnest.interpreter import Interpreter
 from tflnest.model import Model
@@ -59,8 +58,7 @@ def check(printed: Printed, content: bytes, sample: np.ndarray) -> None:
 def host(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Objects and TFLM for this machine."""
     folder = tmp_path_factory.mktemp("host")
-    built = Tree(tree.root(), Toolset(flags=("-O1", "-DTFLNEST_VARIANT=0")))
-    built.tools.require()
+    built = tree.host_tree(tree.root())
     return [*built.program(folder, SETTINGS), built.library(folder)]
 
 

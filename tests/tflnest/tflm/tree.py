@@ -1,7 +1,8 @@
 """Builds a source tree of TFLM, which the environment variable TFLM_ROOT names, and applications on it.
 
-The tree must have its third-party headers where TFLM's own makefile puts them (tensorflow/lite/micro/tools/make/
-downloads: flatbuffers, gemmlowp, ruy, and cmsis and cmsis_nn for their kernels).
+The tree must have its third-party sources where TFLM's own makefile puts them (tensorflow/lite/micro/tools/make/
+downloads: flatbuffers, gemmlowp, ruy, and cmsis and cmsis_nn for their kernels); docs/tflm.md says how they get there.
+Nothing is downloaded. What was compiled of TFLM is kept in the user's cache.
 """
 
 from __future__ import annotations
@@ -147,6 +148,13 @@ class Tree:
         tools = Toolset(self.tools.c, self.tools.cxx, (*flags, *settings))
         program = HERE / "program/runner.cc"
         return [*own, *tools.compile([program], (component,), folder / "main", (), CXX, self.include)]
+
+
+def host_tree(path: Path) -> Tree:
+    """A tree of TFLM, compiled for this machine; skips where there is no compiler."""
+    built = Tree(path, Toolset(flags=("-O1", "-DTFLNEST_VARIANT=0")))
+    built.tools.require()
+    return built
 
 
 def _is_integer(path: Path) -> bool:
