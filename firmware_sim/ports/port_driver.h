@@ -34,6 +34,7 @@ void port_chip_init(void);
 void port_uart_init(void);
 void port_uart_send(uint8_t byte);
 void port_uart_handler(void);
+void port_uart_resume(void); /* there is room again in the receive buffer, if there was none */
 
 /* Provided by the driver of the clock. */
 void port_timer_init(void);
@@ -44,9 +45,11 @@ void port_flash_erase_sector(uintptr_t sector);
 void port_flash_program_unit(uintptr_t to, const uint32_t words[2]);
 
 /* Called by the drivers. */
+int port_is_full(void);
 void port_received(uint8_t byte);
 void port_lost(uint32_t count);
 void port_enable_interrupt(uint32_t number);
+void port_disable_interrupt(uint32_t number); /* within its handler, too */
 
 static inline uint32_t port_lock(void)
 {

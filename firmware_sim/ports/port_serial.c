@@ -16,11 +16,16 @@ void port_init(void)
     port_timer_init();
 }
 
+PORT_HANDLER int port_is_full(void)
+{
+    return port_ring_received - port_ring_taken == PORT_RING_BYTES;
+}
+
 PORT_HANDLER void port_received(uint8_t byte)
 {
     uint32_t received = port_ring_received;
 
-    if (received - port_ring_taken == PORT_RING_BYTES) {
+    if (port_is_full()) {
         port_lost_bytes++;
         return;
     }
@@ -50,6 +55,7 @@ uint32_t port_read(uint8_t *to, uint32_t limit)
         to[i] = port_ring[(taken + i) & MASK];
     }
     port_ring_taken = taken + count;
+    port_uart_resume();
     return count;
 }
 

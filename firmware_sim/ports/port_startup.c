@@ -16,6 +16,7 @@
 #define MPU_RBAR PORT_REGISTER(0xE000ED9Cu)
 #define MPU_RASR PORT_REGISTER(0xE000EDA0u)
 #define NVIC_ISER(word) PORT_REGISTER(0xE000E100u + 4u * (word))
+#define NVIC_ICER(word) PORT_REGISTER(0xE000E180u + 4u * (word))
 
 #define AIRCR_RESET 0x05FA0004u
 #define CFSR_NO_FRAME 0x00003030u /* STKERR, UNSTKERR, MSTKERR, MUNSTKERR: the exception frame is not in memory */
@@ -251,4 +252,9 @@ void port_exit(uint32_t status)
 void port_enable_interrupt(uint32_t number)
 {
     NVIC_ISER(number / 32u) = PORT_BIT(number % 32u);
+}
+
+PORT_HANDLER void port_disable_interrupt(uint32_t number)
+{
+    NVIC_ICER(number / 32u) = PORT_BIT(number % 32u);
 }

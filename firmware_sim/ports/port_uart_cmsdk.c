@@ -28,6 +28,11 @@ void port_uart_send(uint8_t byte)
     DATA = byte;
 }
 
+void port_uart_resume(void)
+{
+    /* Bytes for which there is no room are lost: there is nothing to go on with. */
+}
+
 PORT_HANDLER void port_uart_handler(void)
 {
     INTERRUPT = INTERRUPT_RX;

@@ -51,6 +51,11 @@ void port_uart_send(uint8_t byte)
     TXD = byte;
 }
 
+void port_uart_resume(void)
+{
+    /* Bytes for which there is no room are lost: there is nothing to go on with. */
+}
+
 PORT_HANDLER void port_uart_handler(void)
 {
     if (ERROR) {

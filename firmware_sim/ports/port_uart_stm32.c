@@ -25,11 +25,22 @@ void port_uart_send(uint8_t byte)
     DR = byte;
 }
 
-/* An overrun keeps the older byte; reading SR, then DR, clears the flag. */
+void port_uart_resume(void)
+{
+    port_enable_interrupt(PORT_UART_IRQ);
+}
+
+/* A byte for which there is no room stays in the receiver, without interrupts: they must not keep the application from
+ * making room, however fast bytes come. An overrun keeps the older byte; reading SR, then DR, clears the flag. */
 PORT_HANDLER void port_uart_handler(void)
 {
-    uint32_t status = SR;
+    uint32_t status;
 
+    if (port_is_full()) {
+        port_disable_interrupt(PORT_UART_IRQ);
+        return;
+    }
+    status = SR;
     if (status & SR_OVERRUN) {
         port_lost(1u);
     }

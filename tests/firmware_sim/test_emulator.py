@@ -127,6 +127,20 @@ def test_bytes_that_nobody_takes_are_counted(microbit):
         assert monitor.ask("o") == excess
 
 
+@pytest.mark.parametrize("name", ["stm32vldiscovery", "netduinoplus2"])
+def test_bytes_wait_in_the_receiver_of_an_stm32_until_there_is_room(name):
+    require_emulator()
+    board = Board.load(name)
+    with started(board) as monitor:
+        monitor.boot()
+        count = 3 * board.port.ring_bytes
+        monitor.send("b", 100)  # it takes nothing meanwhile
+        monitor.machine.write(bytes(count))
+        assert monitor.word() == 0
+        assert [monitor.word() for _ in range(count)] == [0xFFFFFFFF] * count  # zero is no command
+        assert monitor.ask("o") == 0
+
+
 def test_a_lockup_ends_with_its_place(microbit):
     image = build(microbit, "lockup.c")
     with Emulator(microbit, image) as machine, pytest.raises(DeviceError, match="Lockup") as caught:
