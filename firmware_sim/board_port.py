@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Template
 
 from firmware_sim.board import Board, Port
+from tflnest.device.sources import included
 from tflnest.errors import UsageError
 from tflnest.files import read_file
 
@@ -23,6 +24,8 @@ COMMON = ("port_startup.c", "port_serial.c")
 #: Source of boards with a driver for the flash's sectors.
 FLASH = "port_flash.c"
 HEADERS = ("port.h", "port_driver.h")
+#: So begin headers that several drivers of the flash include.
+_DRIVER_PREFIX = "port_flash_"
 
 #: Vectors 0 to 15 are the core's; SysTick is the last of them.
 CORE_VECTORS = 16
@@ -119,6 +122,8 @@ def port_files(board: Board, sectors_bytes: int = 0, ring_bytes: int | None = No
     port = port_of(board)
     names = (*HEADERS, *source_names(port))
     files = {name: read_file(SOURCES / name).decode("ascii") for name in names}
+    drivers = {name for text in files.values() for name in included(text) if name.startswith(_DRIVER_PREFIX)}
+    files |= {name: read_file(SOURCES / name).decode("ascii") for name in drivers}
     files[CONFIG] = configuration(board, ring_bytes)
     files[LINKER_SCRIPT] = linker_script(board, sectors_bytes)
     return files

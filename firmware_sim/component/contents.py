@@ -21,7 +21,7 @@ from firmware_sim.arena import plan_arena
 from firmware_sim.firmware.names import literals, wrapped
 from firmware_sim.firmware.plan import FirmwarePlan, Options, Protocol, level_position, plan_program
 from firmware_sim.firmware.program import device_program
-from firmware_sim.firmware.project import model_files, runtime_files
+from firmware_sim.firmware.project import inputs_and_outputs, model_files, runtime_files
 from firmware_sim.firmware.selftest import expected_crc32
 from firmware_sim.pager import Placement
 from firmware_sim.target import X86_64, align_up
@@ -125,7 +125,13 @@ def code_parts(
     rows = "\n".join(f"    {{{level}u, 0x{crc:08x}u}}," for level, crc in checks.items())
     selftest = {
         "selftest.h": _fill("selftest/selftest.h", heading=heading),
-        "selftest.c": _fill("selftest/selftest.c", heading=heading, name=name, rows=rows),
+        "selftest.c": _fill(
+            "selftest/selftest.c",
+            heading=heading,
+            name=name,
+            rows=rows,
+            inputs_and_outputs=inputs_and_outputs(),
+        ),
     }
     arenas = {str(core): item.arena.bytes for core, item in plans.items()}
     return Parts(

@@ -21,7 +21,7 @@ from firmware_sim.board import Board, list_boards
 from firmware_sim.firmware.code_size import CODE_SIZES, SECTORS, measured_cores
 from firmware_sim.firmware.memory import frame_bytes
 from firmware_sim.firmware.plan import Optimization, Protocol
-from firmware_sim.firmware.project import TEMPLATES
+from firmware_sim.firmware.project import TEMPLATES, main_text
 from firmware_sim.firmware.protocol import protocol_header
 from firmware_sim.image import Image
 from firmware_sim.target import align_up
@@ -150,7 +150,7 @@ def measure_base(
     (folder / "model.h").write_bytes(read_file(TEMPLATES / "stub.h"))
     (folder / "model_protocol.h").write_text(protocol_header("", board.name, frame_bytes(board)), "ascii")
     main, stub = folder / "main.c", folder / "stub.c"
-    main.write_bytes(read_file(TEMPLATES / f"main_{protocol}.c"))
+    main.write_text(main_text(protocol), "ascii")
     stub.write_bytes(read_file(TEMPLATES / "stub.c"))
     image = toolchain.link(
         board,

@@ -152,7 +152,7 @@ def board_project(
     ring_bytes = plan.ring_bytes(board_port.port_of(board))
     port_files = board_port.port_files(board, plan.sectors_bytes(board), ring_bytes)
     files |= {f"port/{name}": text for name, text in port_files.items()}
-    files["main.c"] = f"/* {heading(plan, board)} */\n" + _template(f"main_{plan.options.protocol}.c")
+    files["main.c"] = f"/* {heading(plan, board)} */\n" + main_text(plan.options.protocol)
     names = [name for name in sorted(files) if name.endswith(".c")]
     flags = list(core_flags(board.core))
     compile_flags = [flag for flag in COMPILE_FLAGS if flag not in flags]
@@ -268,6 +268,16 @@ def _makefile_list(names: list[str]) -> str:
 
 def _cmake_list(names: list[str]) -> str:
     return "\n".join(f"  {name}" for name in names)
+
+
+def main_text(protocol: Protocol) -> str:
+    """`main.c` of firmware, below its heading."""
+    return _fill(f"main_{protocol}.c", {"inputs_and_outputs": inputs_and_outputs()})
+
+
+def inputs_and_outputs() -> str:
+    """The C functions of every program that runs a model on input of its own: `fill_inputs`, `outputs_crc32`."""
+    return _template("inputs_and_outputs.c")
 
 
 def _template(name: str) -> str:

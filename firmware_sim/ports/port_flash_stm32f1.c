@@ -6,8 +6,6 @@
 #define FLASH_CR PORT_REGISTER(0x40022010u)
 #define FLASH_AR PORT_REGISTER(0x40022014u)
 
-#define KEY_1 0x45670123u
-#define KEY_2 0xCDEF89ABu
 #define SR_BUSY PORT_BIT(0)
 #define SR_ERRORS_AND_END 0x34u /* PGERR, WRPRTERR, EOP: cleared by writing ones */
 #define CR_PROGRAM PORT_BIT(0)
@@ -15,21 +13,7 @@
 #define CR_START PORT_BIT(6)
 #define CR_LOCK PORT_BIT(7)
 
-static void port_flash_wait(void)
-{
-    for (uint32_t i = 0; i < PORT_FLASH_WAIT_LIMIT && (FLASH_SR & SR_BUSY) != 0u; i++) {
-    }
-}
-
-static void port_flash_unlock(void)
-{
-    if ((FLASH_CR & CR_LOCK) != 0u) {
-        FLASH_KEYR = KEY_1;
-        FLASH_KEYR = KEY_2;
-    }
-    port_flash_wait();
-    FLASH_SR = SR_ERRORS_AND_END;
-}
+#include "port_flash_stm32.h"
 
 void port_flash_erase_sector(uintptr_t sector)
 {

@@ -6,8 +6,6 @@
 #define FLASH_SR PORT_REGISTER(0x40023C0Cu)
 #define FLASH_CR PORT_REGISTER(0x40023C10u)
 
-#define KEY_1 0x45670123u
-#define KEY_2 0xCDEF89ABu
 #define ACR_DATA_CACHE PORT_BIT(10)
 #define ACR_DATA_CACHE_RESET PORT_BIT(12)
 #define SR_ERRORS_AND_END 0xF3u /* cleared by writing ones */
@@ -22,21 +20,7 @@
 /* Sectors 0 to 4 share the first 128 KiB; all others have as many. */
 #define SECTORS_BEFORE 4u
 
-static void port_flash_wait(void)
-{
-    for (uint32_t i = 0; i < PORT_FLASH_WAIT_LIMIT && (FLASH_SR & SR_BUSY) != 0u; i++) {
-    }
-}
-
-static void port_flash_unlock(void)
-{
-    if ((FLASH_CR & CR_LOCK) != 0u) {
-        FLASH_KEYR = KEY_1;
-        FLASH_KEYR = KEY_2;
-    }
-    port_flash_wait();
-    FLASH_SR = SR_ERRORS_AND_END;
-}
+#include "port_flash_stm32.h"
 
 void port_flash_erase_sector(uintptr_t sector)
 {

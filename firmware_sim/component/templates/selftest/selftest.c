@@ -31,30 +31,7 @@ static void print_number(void (*print)(const char *text), uint32_t value, uint32
 }
 
 /* The highest bytes of a linear congruential generator, through all inputs one after another. */
-static void fill_inputs(void)
-{
-    uint32_t state = 0x12345678u;
-
-    for (uint32_t i = 0; i < model.input_count; i++) {
-        uint8_t *bytes = model.inputs[i].data;
-
-        for (uint32_t j = 0; j < model.inputs[i].bytes; j++) {
-            state = state * 1664525u + 1013904223u;
-            bytes[j] = (uint8_t)(state >> 24);
-        }
-    }
-}
-
-static uint32_t outputs_crc32(void)
-{
-    uint32_t crc = 0;
-
-    for (uint32_t i = 0; i < model.output_count; i++) {
-        crc = tflnest_crc32(crc, model.outputs[i].data, model.outputs[i].bytes);
-    }
-    return crc;
-}
-
+$inputs_and_outputs
 static int run(void (*print)(const char *text), const expectation *expectation)
 {
     tflnest_status status = tflnest_pager_set_level(&model_pager, expectation->level);
