@@ -63,3 +63,19 @@ def test_the_tables_are_printed(files):
     assert list((files / "journals").glob("*.json"))
     text = benchmark.show("budgets", rows)
     assert text.count("\n| ") == len(rows) + 2 and rows[0]["title"] in text
+
+
+def test_training_is_asked_for_where_its_table_is(files):
+    arguments = [
+        "--model", files / "model.tflite", "--calibration-data", files / "train.npz",
+        "--data", files / "test.npz", "--tables", "trained", "--validation", 50,
+    ]  # fmt: skip
+    done = CliRunner().invoke(benchmark.command, list(map(str, arguments)))
+    assert done.exit_code == 2 and "the table trained needs --qat-epochs" in done.output
+
+
+def test_a_lead_says_what_would_be_clear():
+    comparison = {"lead": 0.0006, "standard_error": 0.0026, "clear": False, "standard_errors_needed": 2.58}
+    assert benchmark.lead(comparison) == "0.0006 ± 0.0026, 2.6 x ± needed"
+    assert benchmark.lead({**comparison, "clear": True}) == "0.0006 ± 0.0026"
+    assert benchmark.lead(None) == "-"
