@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from converters.conversion import convert
+from converters.recipe import BaseWidths, load_recipe
 from tests.firmware_sim.builder import small_cnn
 from tflnest.model import Model
 
@@ -17,7 +20,8 @@ def plain_cnn() -> Model:
 
 @pytest.fixture(scope="session")
 def nested_cnn(plain_cnn, tmp_path_factory) -> Model:
-    """The same with the levels 4, 6 and 8."""
+    """The same with the levels 4, 6 and 8, each filter with just these widths."""
     path = tmp_path_factory.mktemp("nested") / "cnn.tflite"
     plain_cnn.save(path)
-    return convert(path, levels=(4, 6, 8)).model
+    recipe = replace(load_recipe("default"), base_widths=BaseWidths.UNIFORM)
+    return convert(path, levels=(4, 6, 8), recipe=recipe).model
