@@ -347,6 +347,8 @@ void StructuralInput(const Seed &seed)
     opened += status == TFLNEST_OK ? 1 : 0;
     const uint32_t found = tflnest_model_tensors_beside(file, size, file + seed.nodes[0].options);
     CHECK(found < 1u << 30);
+    uint32_t alive[kMaxNodes];
+    CHECK(tflnest_model_alive(file, size, file + seed.nodes[fuzz_draw(seed.node_count)].options, alive, kMaxNodes) <= kMaxNodes);
     tflnest_tflm_close(&model);
     Unload();
 }

@@ -9,7 +9,7 @@ import pytest
 
 from tests.controllers import controlled, narrow_levels
 from tests.exactness import random_inputs as any_inputs
-from tests.models import everything, nested, network, random_inputs
+from tests.models import NetworkBuilder, everything, nested, network, random_inputs
 from tests.shared import INT8_MODELS, SHARED
 from tests.tflnest.tflm.wheel import Answer, Job, Step, ask
 from tflnest.container import Page, page_image
@@ -217,6 +217,26 @@ def test_the_arena_is_not_larger_than_that_of_the_int8_model(name: str, library:
         content = nested(model, everything(levels)).to_bytes()
         own = sum(ask(library, Job(content, records=True)).arena)
         assert 0 < own <= stock, f"{levels}: {own} bytes, {stock} with the int8 model"
+
+
+def residual() -> Model:
+    """A branch that is alive during an operator which needs less for itself than an earlier one."""
+    net = NetworkBuilder()
+    x = net.convolution(net.start((1, 16, 16, 24)), 24, name="first")
+    branch = net.convolution(x, 16, name="branch")
+    y = net.convolution(net.convolution(branch, 24, name="wide"), 16, name="narrow")
+    total = net.activation((1, 16, 16, 16), "sum")
+    net.operator("ADD", [branch, y], [total], version=2)
+    return net.finish(total)
+
+
+def test_scratch_leaves_room_for_what_else_is_alive(library: Path) -> None:
+    model = residual()
+    stock = ask(library, Job(model.to_bytes(), is_open=False, records=True)).arena
+    content = nested(model, everything()).to_bytes()
+    for is_open in (True, False):
+        own = ask(library, Job(content, is_open=is_open, records=True)).arena
+        assert 0 < sum(own) <= sum(stock)
 
 
 def test_levels_that_narrow_activations_are_refused(library: Path) -> None:

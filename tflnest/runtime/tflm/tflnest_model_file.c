@@ -8,7 +8,11 @@ enum {
     MODEL_BUFFERS = 4,
     MODEL_METADATA = 6,
     SUBGRAPH_TENSORS = 0,
+    SUBGRAPH_INPUTS = 1,
+    SUBGRAPH_OUTPUTS = 2,
     SUBGRAPH_OPERATORS = 3,
+    OPERATOR_INPUTS = 1,
+    OPERATOR_OUTPUTS = 2,
     OPERATOR_CUSTOM_OPTIONS = 5,
     METADATA_NAME = 0,
     METADATA_BUFFER = 1,
@@ -17,6 +21,9 @@ enum {
 
 #define IDENTIFIER "TFL3"
 #define SMALLEST_FILE 8u
+
+/* Operators of a subgraph that lifetimes are looked up in. */
+#define MOST_OPERATORS 1024u
 
 /* The file. Positions in it are 0 where there is nothing: the first bytes are no table and no vector. */
 typedef struct {
@@ -122,21 +129,83 @@ const uint8_t *tflnest_model_metadata(const uint8_t *file, size_t size, const ch
     return NULL;
 }
 
-uint32_t tflnest_model_tensors_beside(const uint8_t *file, size_t size, const void *custom_options)
+/* Where an operator stands. */
+typedef struct {
+    uint32_t subgraph; /* 0: nowhere */
+    vector operators;
+    uint32_t index;
+} place;
+
+/* Find the operator whose custom options lie at an address. */
+static place find_operator(const flatbuffer *model, uint32_t root, const void *custom_options)
 {
-    flatbuffer model;
-    const uint32_t root = open_file(&model, file, size);
-    const vector subgraphs = field_vector(&model, root, MODEL_SUBGRAPHS, 4);
+    const vector subgraphs = field_vector(model, root, MODEL_SUBGRAPHS, 4);
+    place found = {0, {0, 0}, 0};
     for (uint32_t i = 0; i < subgraphs.count; i++) {
-        const uint32_t subgraph = element(&model, subgraphs, i);
-        const vector operators = field_vector(&model, subgraph, SUBGRAPH_OPERATORS, 4);
+        const uint32_t subgraph = element(model, subgraphs, i);
+        const vector operators = field_vector(model, subgraph, SUBGRAPH_OPERATORS, 4);
         for (uint32_t j = 0; j < operators.count; j++) {
-            const uint32_t table = element(&model, operators, j);
-            const vector options = field_vector(&model, table, OPERATOR_CUSTOM_OPTIONS, 1);
-            if (options.count > 0 && file + options.first == custom_options) {
-                return field_vector(&model, subgraph, SUBGRAPH_TENSORS, 4).count;
+            const vector options = field_vector(model, element(model, operators, j), OPERATOR_CUSTOM_OPTIONS, 1);
+            if (options.count > 0 && model->bytes + options.first == custom_options) {
+                found.subgraph = subgraph;
+                found.operators = operators;
+                found.index = j;
+                return found;
             }
         }
     }
-    return 0;
+    return found;
+}
+
+uint32_t tflnest_model_tensors_beside(const uint8_t *file, size_t size, const void *custom_options)
+{
+    flatbuffer model;
+    const place found = find_operator(&model, open_file(&model, file, size), custom_options);
+    return found.subgraph == 0 ? 0 : field_vector(&model, found.subgraph, SUBGRAPH_TENSORS, 4).count;
+}
+
+static int names(const flatbuffer *model, vector tensors, uint32_t tensor)
+{
+    uint32_t i = 0;
+    while (i < tensors.count && read_word(model, tensors.first + 4 * i) != tensor) {
+        i++;
+    }
+    return i < tensors.count;
+}
+
+/* Whether an operator, one behind it or the caller reads a tensor. */
+static int is_read(const flatbuffer *model, const place *from, uint32_t tensor)
+{
+    int found = names(model, field_vector(model, from->subgraph, SUBGRAPH_OUTPUTS, 4), tensor);
+    for (uint32_t i = from->index; !found && i < from->operators.count; i++) {
+        const uint32_t table = element(model, from->operators, i);
+        found = names(model, field_vector(model, table, OPERATOR_INPUTS, 4), tensor);
+    }
+    return found;
+}
+
+uint32_t tflnest_model_alive(const uint8_t *file, size_t size, const void *custom_options, uint32_t *tensors,
+                             uint32_t limit)
+{
+    flatbuffer model;
+    const place found = find_operator(&model, open_file(&model, file, size), custom_options);
+    uint32_t count = 0;
+    if (found.subgraph == 0 || found.operators.count > MOST_OPERATORS) {
+        return 0;
+    }
+    for (uint32_t i = 0; i <= found.index + 1; i++) { /* what the caller gives, then what operators make */
+        const uint32_t table = i == 0 ? found.subgraph : element(&model, found.operators, i - 1);
+        const vector made = field_vector(&model, table, i == 0 ? SUBGRAPH_INPUTS : OPERATOR_OUTPUTS, 4);
+        for (uint32_t j = 0; j < made.count; j++) {
+            const uint32_t tensor = read_word(&model, made.first + 4 * j);
+            if (i <= found.index && !is_read(&model, &found, tensor)) {
+                continue;
+            }
+            if (count == limit) {
+                return 0;
+            }
+            tensors[count++] = tensor;
+        }
+    }
+    return count;
 }

@@ -37,6 +37,7 @@ using namespace ::tflite;
 using namespace ::tflite::micro;
 
 constexpr uint32_t kMaxConstants = 4 * TFLNEST_MAX_LEVELS;
+constexpr uint32_t kMaxAlive = 16;
 constexpr uintptr_t kImageAlignment = 8;
 constexpr const char *kCustomCodes[] = TFLNEST_CUSTOM_CODES;
 constexpr int32_t kTiles[] = TFLNEST_COMPACT_TILES;
@@ -107,7 +108,7 @@ TfLiteNode *FirstOf(const tflnest_tflm *model)
  *
  * The kernels leave multipliers and shifts in the file, which stock kernels keep in the arena. What all operators
  * save so, any one of them may take as scratch: the arena does not become larger than with the stock model. So may
- * it take what an earlier, larger operator needs for its activations.
+ * it take what was alive during an earlier operator beyond what is alive now; only an open file tells how much that is.
  */
 
 /* What is known of the interpreter whose tensors are being allocated. */
@@ -115,7 +116,7 @@ struct Budget {
     const void *context;
     bool is_preparing;
     int32_t saved;    /* bytes, by all operators together */
-    int32_t largest;  /* bytes of input and output of an operator, so far */
+    int32_t largest;  /* bytes that are alive during an operator, so far */
     int highest;      /* index of a constant of the operators so far */
     TfLiteNode *first; /* nested operators that were prepared */
     TfLiteNode *last;
@@ -205,13 +206,13 @@ int32_t StockScratch(const tflnest_call &call)
 }
 
 /* Choose the fastest tile whose scratch the budget has, or the stack; returns bytes of the arena. */
-uint32_t ChooseTile(tflnest_call *call, int64_t live)
+uint32_t ChooseTile(tflnest_call *call, int32_t live)
 {
-    const int64_t saved = budget.saved > 0 ? budget.saved : 0;
-    if (live > budget.largest && live <= INT32_MAX) {
-        budget.largest = static_cast<int32_t>(live);
+    int64_t allowed = (budget.saved > 0 ? budget.saved : 0) + StockScratch(*call) + TFLNEST_TFLM_EXTRA_SCRATCH;
+    if (live > budget.largest) {
+        budget.largest = live;
     }
-    const int64_t allowed = saved + (budget.largest - live) + StockScratch(*call) + TFLNEST_TFLM_EXTRA_SCRATCH;
+    allowed += live < 0 ? 0 : budget.largest - live;
     for (const int32_t tile : kTiles) {
         tflnest_call_set_tile(call, tile);
         const uint32_t bytes = tflnest_call_scratch(call);
@@ -323,6 +324,29 @@ const char *ReadConstants(TfLiteContext *context, const TfLiteNode *node, const 
     return nullptr;
 }
 
+/* Bytes of activations that are alive while a node runs, as they are planned; -1 where that is not known. */
+int32_t LiveBytes(TfLiteContext *context, const TfLiteNode *node, const tflnest_tflm *model)
+{
+    uint32_t alive[kMaxAlive];
+    uint64_t bytes = 0;
+    if (model == nullptr) {
+        return -1;
+    }
+    const void *options = node->custom_initial_data;
+    const uint32_t count = tflnest_model_alive(model->file, model->size, options, alive, kMaxAlive);
+    const uint32_t tensors = tflnest_model_tensors_beside(model->file, model->size, options);
+    for (uint32_t i = 0; i < count; i++) {
+        const TfLiteEvalTensor *tensor =
+            alive[i] < tensors ? context->GetEvalTensor(context, static_cast<int>(alive[i])) : nullptr;
+        const size_t own = tensor == nullptr ? SIZE_MAX : BytesOf(tensor, model);
+        if (own == SIZE_MAX || (tensor->type != kTfLiteInt8 && tensor->type != kTfLiteInt32)) {
+            return -1;
+        }
+        bytes += tensor->data.data == nullptr ? (own + 15) / 16 * 16 : 0;
+    }
+    return count == 0 || bytes > INT32_MAX ? -1 : static_cast<int32_t>(bytes);
+}
+
 /* Whether all tensors of a node are there. */
 const char *CheckIndices(const TfLiteNode *node, const tflnest_tflm *model, const tflnest_options &options)
 {
@@ -350,7 +374,6 @@ struct Reading {
     tflnest_options options;
     tflnest_nested_filter filter;
     tflnest_call call;
-    int64_t live; /* bytes of input and output, as they are planned */
 };
 
 const char *MakeCall(Reading *reading, const TfLiteTensor *input, const TfLiteTensor *output)
@@ -377,7 +400,6 @@ const char *MakeCall(Reading *reading, const TfLiteTensor *input, const TfLiteTe
             return "its planes join to weights outside int8";
         }
     }
-    reading->live = static_cast<int64_t>((input->bytes + 15) / 16 * 16 + (output->bytes + 15) / 16 * 16);
     return nullptr;
 }
 
@@ -493,7 +515,8 @@ const char *Keep(TfLiteContext *context, TfLiteNode *node, tflnest_tflm *model, 
         model->tensors = tensors;
     }
     CountTensors(node, reading->options);
-    const uint32_t scratch = ChooseTile(&reading->call, reading->live), stock = reading->options.stock;
+    const uint32_t scratch = ChooseTile(&reading->call, LiveBytes(context, node, model));
+    const uint32_t stock = reading->options.stock;
     int index = -1;
     if (Slides(stock)) {
         node->user_data = context->AllocatePersistentBuffer(context, sizeof(Sliding));
