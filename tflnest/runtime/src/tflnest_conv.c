@@ -61,16 +61,13 @@ static uint32_t tile_channels(const tflnest_conv_params *params)
 
 tflnest_status tflnest_conv_check(const tflnest_conv_params *params, const tflnest_filter *filter)
 {
-    if (params == NULL || !tflnest_shape_is_sound(&params->input) || !tflnest_shape_is_sound(&params->output) ||
-        !tflnest_requantization_is_sound(&params->requantization)) {
+    if (params == NULL) {
         return TFLNEST_ERROR_ARGUMENT;
     }
     const tflnest_sliding_window window = {params->filter, params->stride, params->dilation, params->padding};
-    if (!tflnest_window_is_sound(&window, &params->input, &params->output)) {
-        return TFLNEST_ERROR_ARGUMENT;
-    }
-    if (params->input.batches != params->output.batches || params->tile_channels < 0 || params->groups < 1 ||
-        params->input.channels % params->groups != 0 || params->output.channels % params->groups != 0) {
+    if (!tflnest_convolution_is_sound(&window, &params->input, &params->output, &params->requantization) ||
+        params->tile_channels < 0 || params->groups < 1 || params->input.channels % params->groups != 0 ||
+        params->output.channels % params->groups != 0) {
         return TFLNEST_ERROR_ARGUMENT;
     }
     const int64_t taps = (int64_t)params->filter.height * params->filter.width;

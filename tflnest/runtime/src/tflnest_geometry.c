@@ -1,5 +1,7 @@
 #include "tflnest_geometry.h"
 
+#include "tflnest_ranges.h"
+
 static int is_dimension(int32_t value)
 {
     return value >= 1 && value <= TFLNEST_MAX_DIMENSION;
@@ -31,7 +33,8 @@ static int64_t reach(int32_t positions, int32_t stride, int32_t taps, int32_t di
     return (int64_t)positions * stride + (int64_t)taps * dilation + padding;
 }
 
-int tflnest_window_is_sound(const tflnest_sliding_window *window, const tflnest_shape *input, const tflnest_shape *output)
+static int window_is_sound(const tflnest_sliding_window *window, const tflnest_shape *input,
+                           const tflnest_shape *output)
 {
     if (!tflnest_extent_is_sound(&window->filter, 1) || !tflnest_extent_is_sound(&window->stride, 1) ||
         !tflnest_extent_is_sound(&window->dilation, 1) || !tflnest_extent_is_sound(&window->padding, 0)) {
@@ -47,14 +50,15 @@ int tflnest_window_is_sound(const tflnest_sliding_window *window, const tflnest_
     return rows * input->width * input->channels + columns * input->channels <= INT32_MAX;
 }
 
-static int is_int8(int32_t value)
-{
-    return value >= INT8_MIN && value <= INT8_MAX;
-}
-
 int tflnest_requantization_is_sound(const tflnest_requantization *requantization)
 {
-    return is_int8(requantization->input_zero_point) && is_int8(requantization->output_zero_point) &&
-           is_int8(requantization->activation_min) && is_int8(requantization->activation_max) &&
-           requantization->activation_min <= requantization->activation_max;
+    return tflnest_is_int8(requantization->input_zero_point) && tflnest_is_int8(requantization->output_zero_point) &&
+           tflnest_is_int8_range(requantization->activation_min, requantization->activation_max);
+}
+
+int tflnest_convolution_is_sound(const tflnest_sliding_window *window, const tflnest_shape *input,
+                                 const tflnest_shape *output, const tflnest_requantization *requantization)
+{
+    return tflnest_shape_is_sound(input) && tflnest_shape_is_sound(output) && input->batches == output->batches &&
+           tflnest_requantization_is_sound(requantization) && window_is_sound(window, input, output);
 }

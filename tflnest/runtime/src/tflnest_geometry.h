@@ -43,11 +43,12 @@ typedef struct {
     tflnest_extent padding;
 } tflnest_sliding_window;
 
-/* Whether a window's extents are in range, and the offset of every tap from the start of an image, inside it or
- * not, fits 31 bits. */
-int tflnest_window_is_sound(const tflnest_sliding_window *window, const tflnest_shape *input, const tflnest_shape *output);
-
 /* Whether zero points and activation range are in their ranges. */
 int tflnest_requantization_is_sound(const tflnest_requantization *requantization);
+
+/* Whether all that is in its range, with as many images going in as out, and the offset of every tap from the start of
+ * an image, inside it or not, fits 31 bits. */
+int tflnest_convolution_is_sound(const tflnest_sliding_window *window, const tflnest_shape *input,
+                                 const tflnest_shape *output, const tflnest_requantization *requantization);
 
 #endif
