@@ -30,6 +30,9 @@ SEED = 21
 #: Mean BitOPs to reach, as shares of the way from the low to the high level.
 SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
 
+#: Test samples on which file and network are compared.
+AGREEMENT_SAMPLES = 3000
+
 #: Probabilities of int8 outputs end at half of their step.
 LEAST_PROBABILITY = 1 / 512
 
@@ -79,7 +82,8 @@ class Statics:
                 for scope, position in zip(self.scopes, positions, strict=True)
             }
         )
-        outputs: NDArray[Any] = self.interpreter.run(x)
+        outputs = self.interpreter.run(x)
+        assert not isinstance(outputs, tuple)
         return outputs
 
     def cost(self, positions: Sequence[int]) -> float:
@@ -130,9 +134,7 @@ def _nested(nested: Any) -> list[Any]:
 
 def controller_cost(model: Any) -> float:
     """BitOPs of the controller itself, relative to full-bit."""
-    features, hidden = len(model.controller.features.mean), model.options.hidden
-    macs = hidden * (features + len(model.stem.operators) * len(model.choices))
-    return float(macs / model.costs.macs)
+    return float(model.controller_macs / model.costs.macs)
 
 
 def top1(outputs: NDArray[Any], y: Labels) -> float:
@@ -171,12 +173,18 @@ def at_most(points: Sequence[Point], cost: float) -> float:
     return max((point for point in points if point.cost <= cost), key=lambda point: point.cost).top1
 
 
-def make_dynamic(network: Any, x: NDArray[np.float32], pair: tuple[int, int]) -> Any:
+def make_dynamic(
+    network: Any, x: NDArray[np.float32], pair: tuple[int, int], convolutions: tuple[int, ...]
+) -> Any:
     """A controller between two levels of the whole network."""
     from converters.training import ControllerOptions, add_controller
     from tflnest.dataset import Dataset
 
-    options = ControllerOptions(choices=((pair[0], 8), (pair[1], 8)), granularity="network")  # type: ignore[arg-type]
+    options = ControllerOptions(
+        choices=((pair[0], 8), (pair[1], 8)),
+        granularity="network",  # type: ignore[arg-type]
+        convolutions=convolutions,
+    )
     model = add_controller(network, options, calibration=Dataset(x[:512], name="training samples"))
     model.compile("adam", "sparse_categorical_crossentropy")
     return model
@@ -191,7 +199,27 @@ def measure_dynamic(
     model.reach_target(pooled_from, target)
     interpreter = Interpreter(model=model.to_nested(), engine="native", policy="dynamic")
     outputs = interpreter.run(x)
+    assert not isinstance(outputs, tuple)
     return Point(f"dynamic {target:.3f}", model.mean_cost(x), top1(outputs, y))
+
+
+def agreement(model: Any, x: NDArray[np.float32]) -> tuple[float, float]:
+    """Shares of samples for which the file chooses what the network chooses, and for which it gives the same class."""
+    from tflnest.interpreter import Interpreter
+
+    nested = model.to_nested()
+    interpreter = Interpreter(model=nested, engine="native", policy="dynamic")
+    outputs, widths = interpreter.run(x), interpreter.widths
+    assert not isinstance(outputs, tuple)
+    columns = [
+        place
+        for place, operator in enumerate(widths.operators)
+        if operator.index in nested.controller.operators
+    ]
+    ran = np.stack([widths.weight_bits[:, columns], widths.activation_bits[:, columns]], axis=2)
+    same = (ran == np.asarray(model.choices)[model.choose(x)]).all(axis=(1, 2))
+    classes = model.predict(x, verbose=0).argmax(axis=1)
+    return float(same.mean()), float((classes == outputs.argmax(axis=1)).mean())
 
 
 def table(rows: Sequence[tuple[str, ...]], markdown: bool) -> str:
@@ -207,8 +235,27 @@ def table(rows: Sequence[tuple[str, ...]], markdown: bool) -> str:
     return "\n".join(lines)
 
 
-def run(arguments: argparse.Namespace) -> str:
-    """Measure and describe."""
+@dataclass(frozen=True)
+class Setting:
+    """What is measured on.
+
+    Attributes:
+        network: The trained network.
+        x, y: Training samples.
+        x_test, y_test: Test samples.
+        levels: The two levels to choose between.
+    """
+
+    network: Any
+    x: NDArray[np.float32]
+    y: Labels
+    x_test: NDArray[np.float32]
+    y_test: Labels
+    levels: tuple[int, int]
+
+
+def load(arguments: argparse.Namespace) -> Setting:
+    """Read what the command line names."""
     import keras
 
     from converters.training.network import NestedNetwork
@@ -219,36 +266,94 @@ def run(arguments: argparse.Namespace) -> str:
     )
     training, test = load_dataset(arguments.training), load_dataset(arguments.test)
     drawn = np.random.default_rng(SEED).permutation(len(training.x))[: arguments.samples]
-    x, y = np.asarray(training.x[drawn], np.float32), np.asarray(training.y)[drawn].reshape(-1)
-    x_test, y_test = np.asarray(test.x, np.float32), np.asarray(test.y).reshape(-1)
+    low, high = _numbers(arguments.levels)
+    return Setting(
+        network,
+        np.asarray(training.x[drawn], np.float32),
+        np.asarray(training.y)[drawn].reshape(-1),
+        np.asarray(test.x, np.float32),
+        np.asarray(test.y).reshape(-1),
+        (low, high),
+    )
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """Measure and describe."""
+    import keras
+
+    setting = load(arguments)
     keras.utils.set_random_seed(SEED)
-    low, high = (int(level) for level in arguments.levels.split(","))
-    model = make_dynamic(network, x, (low, high))
-    explained = model.fit_controller(x, y)
-    statics = Statics(model, network.to_nested())
+    model = make_dynamic(setting.network, setting.x, setting.levels, _numbers(arguments.convolutions))
+    statics = Statics(model, setting.network.to_nested())
+    if arguments.depths:
+        return table(depths(statics, setting), arguments.format == "markdown")
+    explained = model.fit_controller(setting.x, setting.y)
     few = slice(0, arguments.assess)
-    losses = statics.chain(0, 1, x[few], y[few]) | statics.chain(1, 0, x[few], y[few])
+    x, y = setting.x[few], setting.y[few]
+    losses = statics.chain(0, 1, x, y) | statics.chain(1, 0, x, y)
     ends = tuple((end,) * len(statics.scopes) for end in (0, 1))
-    kept = {*ends, *front(statics, losses)}
-    outputs = {positions: statics.run(positions, x_test) for positions in sorted(kept)}
-    points = [Point(str(item), statics.cost(item), top1(got, y_test)) for item, got in outputs.items()]
-    costs = statics.cost(ends[0]), statics.cost(ends[1])
-    margins = margin_points(outputs[ends[0]], outputs[ends[1]], y_test, costs)
-    rows = [("mean BitOPs", "static", "static, mixed by chance", "margin", "dynamic", "dynamic - static")]
-    for share in SHARES:
-        point = measure_dynamic(model, costs[0] + share * (costs[1] - costs[0]), x, x_test, y_test)
-        mixed = hull(points, point.cost)
-        values = (at_best(points, point.cost), mixed, at_most(margins, point.cost), point.top1)
-        cells = [f"{100 * value:.2f}" for value in values]
-        rows.append((f"{100 * point.cost:.1f} %", *cells, f"{100 * (point.top1 - mixed):+.2f}"))
+    kept = sorted({*ends, *front(statics, losses)})
+    outputs = {positions: statics.run(positions, setting.x_test) for positions in kept}
+    points = [
+        Point(str(item), statics.cost(item), top1(got, setting.y_test)) for item, got in outputs.items()
+    ]
+    low, high = (points[kept.index(end)] for end in ends)
+    margins = margin_points(outputs[ends[0]], outputs[ends[1]], setting.y_test, (low.cost, high.cost))
     head = (
-        f"{len(y)} training samples, {len(y_test)} test samples, levels {low} and {high}: "
-        f"{100 * top1(outputs[ends[0]], y_test):.2f} % and {100 * top1(outputs[ends[1]], y_test):.2f} % top-1 at "
-        f"{100 * costs[0]:.1f} % and {100 * costs[1]:.1f} % of the BitOPs; {len(losses)} static assignments tried, {len(points)} "
-        f"of them measured, for none is better and cheaper on the training samples; "
-        f"the controller explains {100 * explained:.1f} % of the variance of losses."
+        f"{len(setting.y)} training samples, {len(setting.y_test)} test samples, levels {setting.levels[0]} and "
+        f"{setting.levels[1]}: {100 * low.top1:.2f} % and {100 * high.top1:.2f} % top-1 at "
+        f"{100 * low.cost:.1f} % and {100 * high.cost:.1f} % of the BitOPs; {len(losses)} static assignments tried, "
+        f"{len(points)} of them measured, for none is better and cheaper on the training samples; "
+        f"the controller explains {100 * explained:.1f} % of the variance of losses, and takes "
+        f"{100 * controller_cost(model):.2f} % of the BitOPs."
+    )
+    rows = compare(model, setting, points, margins, (low.cost, high.cost))
+    same = agreement(model, setting.x_test[:AGREEMENT_SAMPLES])
+    head += (
+        f" At the last of its settings the file chooses what the network chooses for {100 * same[0]:.2f} % of the first "
+        f"{AGREEMENT_SAMPLES} test samples, and gives the network's class for {100 * same[1]:.2f} %."
     )
     return head + "\n\n" + table(rows, arguments.format == "markdown")
+
+
+def compare(
+    model: Any,
+    setting: Setting,
+    points: Sequence[Point],
+    margins: Sequence[Point],
+    costs: tuple[float, float],
+) -> list[tuple[str, ...]]:
+    """Rows of the controller, static assignments and margins at equal mean BitOPs, below a head."""
+    rows: list[tuple[str, ...]] = [
+        ("mean BitOPs", "best static", "static mixed", "margin", "dynamic", "- best static", "- static mixed")
+    ]
+    for share in SHARES:
+        target = costs[0] + share * (costs[1] - costs[0])
+        point = measure_dynamic(model, target, setting.x, setting.x_test, setting.y_test)
+        values = at_best(points, point.cost), hull(points, point.cost), at_most(margins, point.cost)
+        cells = [f"{100 * value:.2f}" for value in (*values, point.top1)]
+        gains = [f"{100 * (point.top1 - value):+.2f}" for value in values[:2]]
+        rows.append((f"{100 * point.cost:.1f} %", *cells, *gains))
+    return rows
+
+
+def depths(statics: Statics, setting: Setting) -> list[tuple[str, ...]]:
+    """Rows of static assignments whose first operators are low and whose others are high, and the other way round."""
+    rows: list[tuple[str, ...]] = [
+        ("first operators", "BitOPs", "low, then high", "BitOPs", "high, then low")
+    ]
+    for count in range(len(statics.scopes) + 1):
+        cells = []
+        for first, then in ((0, 1), (1, 0)):
+            positions = (first,) * count + (then,) * (len(statics.scopes) - count)
+            right = top1(statics.run(positions, setting.x_test), setting.y_test)
+            cells += [f"{100 * statics.cost(positions):.1f} %", f"{100 * right:.2f}"]
+        rows.append((str(count), *cells))
+    return rows
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(item) for item in text.split(",") if item)
 
 
 def at_best(points: Sequence[Point], cost: float) -> float:
@@ -263,6 +368,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--training", type=Path, required=True, help=".npz with x and y of training")
     parser.add_argument("--test", type=Path, required=True, help=".npz with x and y to measure on")
     parser.add_argument("--levels", default="2,4", help="the two levels to choose between (default 2,4)")
+    parser.add_argument(
+        "--convolutions",
+        default="",
+        help="channels of the controller's convolutions, for example 16,32 (default: none, means of the stem)",
+    )
+    parser.add_argument(
+        "--depths",
+        action="store_true",
+        help="only static assignments: the first operators low, the rest high",
+    )
     parser.add_argument("--samples", type=int, default=20000, help="training samples for the controller")
     parser.add_argument("--assess", type=int, default=2000, help="training samples for static assignments")
     parser.add_argument("--format", choices=("text", "markdown"), default="text")

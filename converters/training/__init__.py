@@ -102,13 +102,16 @@ def add_controller(
     """
     require_extra("keras", "keras", "to train")
     from converters.training.controller import PooledFeatures
-    from converters.training.dynamic import DynamicNetwork, find_stem, pooled_features
+    from converters.training.dynamic import DynamicNetwork
+    from converters.training.stem import find_stem, pooled_features
 
     data = load_dataset(calibration) if isinstance(calibration, str | Path) else calibration
     chosen = options or ControllerOptions()
     samples = data.inputs_for(network.preparation.subgraph.input_tensors()[0])
     pooled = pooled_features(network, find_stem(network, chosen.stem), samples)
-    return DynamicNetwork(network, chosen, PooledFeatures.of(pooled))
+    model = DynamicNetwork(network, chosen, PooledFeatures.of(pooled))
+    model.calibrate(samples)
+    return model
 
 
 def train(

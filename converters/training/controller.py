@@ -1,7 +1,7 @@
-"""The controller of widths while it is trained: pooled stem features, a hidden layer, a logit for each choice.
+"""The controller of widths while it is trained: features of the stem, a hidden layer, a logit for each choice.
 
 It computes with the values that its int8 operators will have. Its hidden values and its logits have fixed scales,
-so that what is trained is what is exported; pooled features are centred and brought to unit deviation first, which
+so that what is trained is what is exported; features are centred and brought to unit deviation first, which
 becomes part of the exported weights.
 """
 
@@ -33,11 +33,11 @@ _LEAST_UNIFORM = 1e-6
 
 @dataclass(frozen=True)
 class PooledFeatures:
-    """What calibration saw of the stem's means over height and width.
+    """What calibration saw of a controller's features.
 
     Attributes:
-        mean: Of each channel.
-        deviation: Standard deviation of each channel.
+        mean: Of each.
+        deviation: Standard deviation of each.
         low: The smallest of all.
         high: The largest of all.
     """
@@ -49,7 +49,7 @@ class PooledFeatures:
 
     @classmethod
     def of(cls, values: NDArray[np.float32]) -> PooledFeatures:
-        """Measure pooled features, (samples, channels)."""
+        """Measure features, (samples, features)."""
         deviation = np.maximum(values.std(axis=0), _LEAST_DEVIATION * max(float(np.abs(values).max()), 1e-6))
         return cls(
             tuple(values.mean(axis=0).tolist()),
@@ -60,7 +60,7 @@ class PooledFeatures:
 
     @property
     def affine(self) -> Affine:
-        """Quantization of the pooled features."""
+        """Quantization of all of them."""
         return from_range(Range(self.low, self.high))
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,10 +75,10 @@ class PooledFeatures:
 
 @keras.saving.register_keras_serializable("tflnest")
 class WidthController(keras.layers.Layer):  # type: ignore[misc]  # Keras has no type information
-    """Two dense layers on pooled stem features.
+    """Two dense layers on features of the stem.
 
     Args:
-        features: What calibration saw.
+        features: What calibration saw; `observe` tells it what training makes of them.
         groups: How many choices are made.
         initial: Logit of each choice before training.
         hidden: Units of the hidden layer.
@@ -104,22 +104,31 @@ class WidthController(keras.layers.Layer):  # type: ignore[misc]  # Keras has no
                 name="logits_kernel",
             ),
         )
+        self._statistics = tuple(
+            self.add_weight(shape=(channels,), initializer=_constant(values), trainable=False, name=name)
+            for name, values in (("mean", features.mean), ("deviation", features.deviation))
+        )
         start = np.tile(np.asarray(initial, np.float32), groups)
         self.biases = (
             self.add_weight(shape=(hidden,), initializer="zeros", name="hidden_bias"),
             self.add_weight(
                 shape=(logits,),
-                initializer=lambda shape, dtype=None: ops.convert_to_tensor(start, dtype),
+                initializer=_constant(start),
                 name="logits_bias",
             ),
         )
         self.built = True
 
+    def observe(self, features: PooledFeatures) -> None:
+        """Take other means and deviations; ranges stay."""
+        for weight, values in zip(self._statistics, (features.mean, features.deviation), strict=True):
+            weight.assign(np.asarray(values, np.float32))
+
     def call(self, pooled: Any) -> Any:
-        """Logits of pooled features.
+        """Logits of features.
 
         Args:
-            pooled: (samples, channels).
+            pooled: (samples, features).
 
         Returns:
             (samples, groups, choices).
@@ -135,10 +144,16 @@ class WidthController(keras.layers.Layer):  # type: ignore[misc]  # Keras has no
 
     def layers_now(self) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
         """Filter, as int8 holds it, and bias of the two layers."""
-        first = self.kernels[0] / np.asarray(self.features.deviation, np.float32)
-        offset = ops.matmul(first, np.asarray(self.features.mean, np.float32))
+        mean, deviation = self._statistics
+        first = self.kernels[0] / deviation
+        offset = ops.matmul(first, mean)
         rounded = quantized_filter(first), quantized_filter(self.kernels[1])
         return (rounded[0], self.biases[0] - offset), (rounded[1], self.biases[1])
+
+
+def _constant(values: Sequence[float] | NDArray[np.float32]) -> Any:
+    """An initializer."""
+    return lambda shape, dtype=None: ops.convert_to_tensor(np.asarray(values, np.float32), dtype)
 
 
 def filter_scales(weights: Any) -> Any:
@@ -173,4 +188,6 @@ def sampled(logits: Any, temperature: Any, seed: Any) -> Any:
 
 def chosen(logits: Any) -> Any:
     """The first largest logit, as 1 among 0, shaped like the logits (..., choices)."""
-    return ops.one_hot(ops.argmax(logits, -1), logits.shape[-1])
+    # Backends differ in which of several largest values their argmax names, and equal logits are common.
+    largest = ops.cast(logits >= ops.max(logits, -1, keepdims=True), "float32")
+    return largest * ops.cast(ops.cumsum(largest, -1) < 1.5, "float32")

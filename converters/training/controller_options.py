@@ -29,8 +29,11 @@ class ControllerOptions:
     Attributes:
         choices: (level, activation bits) of each choice; None for every level, with activations of 8 bits or,
             where the network was trained with `activations`, of as many bits as the level.
-        stem: Name or index of the activation, in the float graph, whose means over height and width the
-            controller reads; None for the output of the first operator with a filter.
+        stem: Name or index of the activation, in the float graph, that the controller reads; None for the output
+            of the first operator with a filter.
+        convolutions: Channels of 3 x 3 convolutions with stride 2 that make a small classifier of the stem, whose
+            probabilities are the controller's features then; none for the means of the stem. The stem is averaged to
+            about 8 x 8 in front of them.
         granularity: Whether each nested operator behind the stem has a choice of its own, or all have the same.
         assignments: With granularity "network", what the controller chooses between: for each assignment the
             position in `choices` of every nested operator behind the stem. None for one assignment per choice,
@@ -51,6 +54,7 @@ class ControllerOptions:
 
     choices: tuple[tuple[int, int], ...] | None = None
     stem: str | int | None = None
+    convolutions: tuple[int, ...] = ()
     granularity: Granularity = Granularity.OPERATOR
     assignments: tuple[tuple[int, ...], ...] | None = None
     hidden: int = 64
@@ -67,6 +71,8 @@ class ControllerOptions:
         _check("confidence", self.confidence, 0.0, 8.0)
         for value in self.temperature:
             _check("temperature", value, 0.0, math.inf, above=True)
+        for channels in self.convolutions:
+            _check("convolutions", channels, 1, 4096)
         _check("hidden", self.hidden, 1, 4096)
         _check("annealing_steps", self.annealing_steps, 1, math.inf)
         try:
@@ -139,6 +145,7 @@ class ControllerOptions:
         for name in ("choices", "assignments"):
             if known[name] is not None:
                 known[name] = tuple(tuple(map(int, item)) for item in known[name])
+        known["convolutions"] = tuple(map(int, known["convolutions"]))
         start, end = known.pop("temperature")
         return cls(temperature=(start, end), **known)
 

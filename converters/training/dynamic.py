@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -11,23 +11,20 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from converters.quantization import WEIGHTED
+from converters.training.classifier import StemClassifier
 from converters.training.controller import LOGITS, PooledFeatures, WidthController, chosen, sampled
 from converters.training.controller_options import TARGET_WEIGHT, ControllerOptions, Granularity
 from converters.training.costs import Costs, costs
 from converters.training.network import NestedNetwork, Width
 from converters.training.saving import Exported
-from converters.training.tabulation import fit_table, loss_table
+from converters.training.stem import BATCH, Stem, find_stem, pooled_features, stem_values
+from converters.training.tabulation import fit_classifier, fit_table, loss_table
 from tflnest.errors import UsageError
-from tflnest.graph import Subgraph, Tensor
 from tflnest.progress import Progress, silent
 from tflnest.widths import multiply_accumulates
 
 if TYPE_CHECKING:
     from tflnest.model import Model
-
-#: Samples that go through the network together where nobody says how many.
-BATCH = 256
 
 #: Steps of the bisection that finds the price of a target, and the price at which it starts.
 _PRICE_STEPS, _HIGHEST_PRICE = 30, 1e3
@@ -35,61 +32,6 @@ _PRICE_STEPS, _HIGHEST_PRICE = 30, 1e3
 
 #: Bias of what is never chosen: far below the smallest logit.
 _NEVER = 4 * LOGITS.range.low
-
-
-@dataclass(frozen=True)
-class Stem:
-    """Where the controller reads, and what it controls.
-
-    Attributes:
-        tensor: Index of the activation in the float graph.
-        ready: Operators that have run when it has its values.
-        operators: The nested operators behind, by index.
-    """
-
-    tensor: int
-    ready: int
-    operators: tuple[int, ...]
-
-
-def find_stem(network: NestedNetwork, wanted: str | int | None) -> Stem:
-    """The activation that a controller reads.
-
-    Args:
-        network: What is controlled.
-        wanted: See `ControllerOptions.stem`.
-
-    Raises:
-        UsageError: There is no such activation, or nothing behind it nests.
-    """
-    subgraph = network.preparation.subgraph
-    tensor = _stem_tensor(subgraph, wanted)
-    if len(tensor.shape) != 4:
-        raise UsageError(
-            f"the stem {tensor.label} has shape {list(tensor.shape)}: features are pooled over height and width",
-            "choose an activation of shape (1, height, width, channels)",
-        )
-    ready = next(item.index + 1 for item in subgraph.operators if tensor.index in item.outputs)
-    behind = tuple(
-        index
-        for index, item in sorted(network.filters.items())
-        if index >= ready and item.nesting is not None
-    )
-    if not behind:
-        raise UsageError(f"no operator behind the stem {tensor.label} nests: there is nothing to choose")
-    return Stem(tensor.index, ready, behind)
-
-
-def _stem_tensor(subgraph: Subgraph, wanted: str | int | None) -> Tensor:
-    written = {index: subgraph.tensors[index] for item in subgraph.operators for index in item.outputs}
-    if wanted is None:
-        first = next(item for item in subgraph.operators if item.name in WEIGHTED)
-        return subgraph.tensors[first.outputs[0]]
-    for index, tensor in written.items():
-        if wanted in (index, tensor.name):
-            return tensor
-    names = [tensor.name for tensor in written.values() if len(tensor.shape) == 4]
-    raise UsageError(f"no operator writes a tensor {wanted!r}", f"stems are among: {', '.join(names)}")
 
 
 @keras.saving.register_keras_serializable("tflnest")
@@ -103,7 +45,7 @@ class DynamicNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has 
     Args:
         network: Trained or not.
         options: Choices and losses.
-        features: What calibration saw at the stem.
+        features: What calibration saw of the stem's means over height and width.
     """
 
     def __init__(
@@ -118,12 +60,16 @@ class DynamicNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has 
         self._selection = _selection(
             options.assignments_of(len(self.choices), len(self.stem.operators)), len(self.choices)
         )
-        shape = len(features.mean), options.hidden, len(self.stem.operators) * len(self.choices)
-        self.costs = _costs(network, self.stem, self.choices, shape)
+        self.classifier = _classifier(network, self.stem, options.convolutions)
+        known = features if self.classifier is None else self.classifier.features
+        self.controller_macs = _controller_macs(
+            len(known.mean), options.hidden, len(self.stem.operators) * len(self.choices), self.classifier
+        )
+        self.costs = _costs(network, self.stem, self.choices, self.controller_macs)
         count = len(self._selection) if whole else len(self.choices)
         initial = [options.confidence * (item == self.preferred) for item in range(count)]
         groups = 1 if whole else len(self.stem.operators)
-        self.controller = WidthController(features, groups, initial, options.hidden, name="controller")
+        self.controller = WidthController(known, groups, initial, options.hidden, name="controller")
         self.seed = keras.random.SeedGenerator()
         self.steps = self.add_weight(shape=(), initializer="zeros", trainable=False, name="steps")
         self.built = True
@@ -132,9 +78,9 @@ class DynamicNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has 
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """The output, each sample at its own widths, shape (samples, ...)."""
-        values, logits = self._logits(inputs)
+        values, logits = self._logits(inputs, exact=not training)
         if not training:
-            return self._finished(values, chosen(logits))
+            return self._finished(values, chosen(logits), exact=True)
         start, end = self.options.temperature
         progress = ops.minimum(self.steps / float(self.options.annealing_steps), 1.0)
         self.steps.assign(self.steps + 1.0)
@@ -144,7 +90,7 @@ class DynamicNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has 
 
     def logits(self, inputs: Any) -> Any:
         """Logits of the choices, (samples, operators, choices), as int8 holds them."""
-        logits = self._logits(inputs)[1]
+        logits = self._logits(inputs, exact=True)[1]
         if self.options.granularity is Granularity.OPERATOR:
             return logits
         # What no assignment asks for has the smallest logit; where all ask for the same, it has the only other.
@@ -152,13 +98,17 @@ class DynamicNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has 
         values = ops.where(asked > 1, 0.0, self._per_operator(logits))
         return ops.where(asked > 0, values, LOGITS.range.low)
 
-    def _logits(self, inputs: Any) -> tuple[dict[int, Any], Any]:
+    def _logits(self, inputs: Any, exact: bool) -> tuple[dict[int, Any], Any]:
         """Values up to the stem, and logits (samples, groups, choices)."""
         values = self.network.start(inputs)
-        self.network.advance(values, 0, self.stem.ready)
-        return values, self.controller(ops.mean(values[self.stem.tensor], (1, 2)))
+        self.network.advance(values, 0, self.stem.ready, exact=exact)
+        maps = values[self.stem.tensor]
+        if self.classifier is None:
+            return values, self.controller(ops.mean(maps, (1, 2)))
+        pooled = self.classifier.pooled(maps, *self.network.affine(self.stem.tensor))
+        return values, self.controller(self.classifier(pooled))
 
-    def _finished(self, values: dict[int, Any], shares: Any) -> Any:
+    def _finished(self, values: dict[int, Any], shares: Any, exact: bool = False) -> Any:
         """The output, given what each sample chose: (samples, groups, choices), 1 and 0."""
         shares = self._per_operator(shares)
         widths = {
@@ -167,7 +117,7 @@ class DynamicNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has 
             )
             for row, operator in enumerate(self.stem.operators)
         }
-        self.network.advance(values, self.stem.ready, self.network.size, widths)
+        self.network.advance(values, self.stem.ready, self.network.size, widths, exact)
         return values[self.network.preparation.subgraph.outputs[0]]
 
     def _per_operator(self, values: Any) -> Any:
@@ -260,7 +210,7 @@ class DynamicNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has 
         Returns:
             Positions in `choices`, (samples, operators).
         """
-        return self._chosen(self.pooled(x, batch_size))
+        return self._chosen(self.features(x, batch_size))
 
     def fit_controller(
         self,
@@ -293,7 +243,14 @@ class DynamicNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has 
             UsageError: The model was not compiled with one loss, or the target can't be reached.
         """
         table = loss_table(self, x, y, batch_size, progress)
-        explained = fit_table(self.controller, self.pooled(x, batch_size), table, epochs, seed)
+        if self.classifier is not None:
+            pooled = self._at_stem(x, batch_size)
+            probabilities = ops.convert_to_numpy(self.network.probabilities(table.outputs))
+            fit_classifier(self.classifier, pooled, probabilities, epochs, seed)
+            self.classifier.calibrate(pooled, batch_size)
+        features = self.features(x, batch_size)
+        self.controller.observe(PooledFeatures.of(features))
+        explained = fit_table(self.controller, features, table.losses, epochs, seed)
         if self.options.target is not None:
             self.reach_target(x, batch_size=batch_size)
         return explained
@@ -302,9 +259,30 @@ class DynamicNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has 
         """Mean BitOPs of samples, relative to those of the full-bit level; the controller's are counted."""
         return float(self.costs.of(self.choose(x, batch_size)).mean())
 
-    def pooled(self, x: NDArray[Any], batch_size: int = BATCH) -> NDArray[np.float32]:
-        """The controller's features of samples, (samples, channels)."""
-        return pooled_features(self.network, self.stem, x, batch_size)
+    def features(self, x: NDArray[Any], batch_size: int = BATCH) -> NDArray[np.float32]:
+        """The controller's features of samples, (samples, features)."""
+        if self.classifier is None:
+            return pooled_features(self.network, self.stem, x, batch_size)
+        pooled = self._at_stem(x, batch_size)
+        parts = [
+            self.classifier(pooled[start : start + batch_size]) for start in range(0, len(x), batch_size)
+        ]
+        return np.concatenate([ops.convert_to_numpy(part) for part in parts])
+
+    def _at_stem(self, x: NDArray[Any], batch_size: int) -> NDArray[np.float32]:
+        """What the classifier takes, of samples."""
+        assert self.classifier is not None
+        affine = self.network.affine(self.stem.tensor)
+        maps = partial(self.classifier.pooled, scale=affine[0], zero_point=affine[1])
+        return stem_values(self.network, self.stem, x, batch_size, maps)
+
+    def calibrate(self, x: NDArray[Any], batch_size: int = BATCH) -> None:
+        """Give the activations of the classifier the ranges, and the controller the features, of samples."""
+        if self.classifier is not None:
+            pooled = self._at_stem(x, batch_size)
+            self.classifier.scale_inputs(pooled)
+            self.classifier.calibrate(pooled, batch_size)
+        self.controller.observe(PooledFeatures.of(self.features(x, batch_size)))
 
     def reach_target(self, x: NDArray[Any], target: float | None = None, batch_size: int = BATCH) -> float:
         """Shift the controller's logits so that its mean cost on samples is close to a target.
@@ -332,13 +310,13 @@ class DynamicNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has 
                 f"a mean cost of {wanted} can't be reached",
                 f"mean BitOPs can be {limits[0]:.3f} to {limits[1]:.3f} of those at full-bit",
             )
-        pooled, bias = self.pooled(x, batch_size), self.controller.biases[1]
+        features, bias = self.features(x, batch_size), self.controller.biases[1]
         before = np.array(ops.convert_to_numpy(bias))
         prices = self._prices()
 
         def cost_at(price: float) -> float:
             bias.assign(before - price * prices)
-            return float(self.costs.of(self._chosen(pooled)).mean())
+            return float(self.costs.of(self._chosen(features)).mean())
 
         low, high = -_HIGHEST_PRICE, _HIGHEST_PRICE
         for _ in range(_PRICE_STEPS):
@@ -353,9 +331,9 @@ class DynamicNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has 
         whole: NDArray[np.float32] = (centred / table.max()).reshape(-1)
         return whole
 
-    def _chosen(self, pooled: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Positions in `choices` that pooled features lead to, (samples, operators)."""
-        positions: NDArray[np.int64] = ops.convert_to_numpy(self.controller(pooled)).argmax(axis=2)
+    def _chosen(self, features: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Positions in `choices` that features lead to, (samples, operators)."""
+        positions: NDArray[np.int64] = ops.convert_to_numpy(self.controller(features)).argmax(axis=2)
         if self.options.granularity is Granularity.OPERATOR:
             return positions
         chosen: NDArray[np.int64] = self._selection.argmax(axis=2)[positions[:, 0]]
@@ -407,16 +385,22 @@ class DynamicNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has 
         return export_dynamic(self)
 
 
-def pooled_features(
-    network: NestedNetwork, stem: Stem, x: NDArray[Any], batch_size: int = BATCH
-) -> NDArray[np.float32]:
-    """The stem's means over height and width at the network's present level, (samples, channels)."""
-    rows = []
-    for start in range(0, len(x), batch_size):
-        values = network.start(np.asarray(x[start : start + batch_size], np.float32))
-        network.advance(values, 0, stem.ready)
-        rows.append(ops.convert_to_numpy(ops.mean(values[stem.tensor], (1, 2))))
-    return np.concatenate(rows)
+def _classifier(network: NestedNetwork, stem: Stem, convolutions: Sequence[int]) -> StemClassifier | None:
+    if not convolutions:
+        return None
+    subgraph = network.preparation.subgraph
+    classes = subgraph.tensors[subgraph.outputs[0]].size
+    if classes < 2:
+        raise UsageError(
+            f"a network with {classes} output can't be imitated by a classifier",
+            "leave out the convolutions: means of the stem are the controller's features then",
+        )
+    return StemClassifier(subgraph.tensors[stem.tensor].shape[1:], convolutions, classes, name="classifier")
+
+
+def _controller_macs(features: int, hidden: int, logits: int, classifier: StemClassifier | None) -> int:
+    """Multiply-accumulates of a controller."""
+    return hidden * (features + logits) + (0 if classifier is None else classifier.macs)
 
 
 def _selection(assignments: Sequence[Sequence[int]], choices: int) -> NDArray[np.float32]:
@@ -426,9 +410,9 @@ def _selection(assignments: Sequence[Sequence[int]], choices: int) -> NDArray[np
 
 
 def _costs(
-    network: NestedNetwork, stem: Stem, choices: Sequence[tuple[int, int]], shape: tuple[int, int, int]
+    network: NestedNetwork, stem: Stem, choices: Sequence[tuple[int, int]], controller_macs: int
 ) -> Costs:
-    """Costs of the choices, with a controller of that many features, hidden units and logits."""
+    """Costs of the choices, with a controller of so many multiply-accumulates."""
     subgraph = network.preparation.subgraph
     macs = {index: multiply_accumulates(subgraph, subgraph.operators[index]) for index in network.filters}
     present, table = {}, {}
@@ -441,5 +425,4 @@ def _costs(
         else:
             width = network.present_width(index)
             present[index] = (trained.level_at(width.position), width.bits)
-    features, hidden, logits = shape
-    return costs(macs, present, table, hidden * (features + logits))
+    return costs(macs, present, table, controller_macs)

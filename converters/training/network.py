@@ -268,13 +268,15 @@ class NestedNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has n
         """
         for operator, compute in self._program[start:stop]:
             arguments = [values[index] for index in operator.inputs]
+            integers = exact and self._is_exact(operator)
             if operator.index in self._filters and self._selected is not None:
                 value = self._at_selected_level(operator, compute, arguments)
-            elif exact and self._is_exact(operator) and operator.index not in (widths or {}):
-                value = self._in_integers(operator, compute, arguments)
             elif operator.index in self._filters:
                 chosen = (widths or {}).get(operator.index) or (self.present_width(operator.index),)
-                value = self._mixed(operator, compute, arguments, chosen)
+                run = self._in_integers if integers else self._rounded_once
+                value = _mixed([(run(operator, compute, arguments, width), width.share) for width in chosen])
+            elif integers:
+                value = self._averaged(operator, compute, arguments)
             else:
                 value = self._quantized(operator.outputs[0], compute(arguments))
             values[operator.outputs[0]] = value
@@ -291,17 +293,18 @@ class NestedNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has n
             return False
         return operator.index in self._filters or operator.name == "AVERAGE_POOL_2D"
 
-    def _in_integers(self, operator: Operator, compute: Forward, arguments: Sequence[Any]) -> Any:
-        """The output of an operator, rounded as the integer engines do it."""
-        scale, zero_point = self._affine(operator.outputs[0])
-        if operator.name == "AVERAGE_POOL_2D":
-            return averaged(compute([codes_of(arguments[0], scale)]), zero_point) * scale
+    def _averaged(self, operator: Operator, compute: Forward, arguments: Sequence[Any]) -> Any:
+        """The output of an average pooling, rounded as the integer engines do it."""
+        scale, zero_point = self.affine(operator.outputs[0])
+        return averaged(compute([codes_of(arguments[0], scale)]), zero_point) * scale
+
+    def _in_integers(
+        self, operator: Operator, compute: Forward, arguments: Sequence[Any], width: Width
+    ) -> Any:
+        """The output of an operator with a filter at a width, rounded as the integer engines do it."""
+        scale, zero_point = self.affine(operator.outputs[0])
         place, trained = WEIGHTED[operator.name], self._filters[operator.index]
-        width = self.present_width(operator.index)
-        source_scale, source_zero_point = self._affine(operator.inputs[place.data])
-        values = arguments[place.data]
-        if width.bits < MASTER_BITS:
-            values = activation_at_bits(values, source_scale, source_zero_point, width.bits)
+        source_scale, _ = self.affine(operator.inputs[place.data])
         weights, bias = trained.at(width.position)
         products = source_scale * ops.reshape(trained.scales(), (-1,))
         chosen = _with_parameters(
@@ -310,8 +313,24 @@ class NestedNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has n
             codes_of(weights, trained.scales()),
             None if bias is None else codes_of(bias, products),
         )
-        chosen[place.data] = codes_of(values, source_scale)
+        chosen[place.data] = codes_of(self._read(operator, arguments, width), source_scale)
         return requantized(compute(chosen), products / scale, zero_point) * scale
+
+    def _rounded_once(
+        self, operator: Operator, compute: Forward, arguments: Sequence[Any], width: Width
+    ) -> Any:
+        """The output of an operator with a filter at a width; learns."""
+        place = WEIGHTED[operator.name]
+        chosen = _with_parameters(arguments, place, *self._filters[operator.index].at(width.position))
+        chosen[place.data] = self._read(operator, arguments, width)
+        return self._quantized(operator.outputs[0], compute(chosen))
+
+    def _read(self, operator: Operator, arguments: Sequence[Any], width: Width) -> Any:
+        """The activation of an operator with a filter, at a width."""
+        data = WEIGHTED[operator.name].data
+        if width.bits == MASTER_BITS:
+            return arguments[data]
+        return activation_at_bits(arguments[data], *self.affine(operator.inputs[data]), width.bits)
 
     def present_width(self, operator: int) -> Width:
         """How an operator with a filter runs at the present level."""
@@ -319,32 +338,13 @@ class NestedNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has n
         narrow = self.options.activations and trained.nesting is not None
         return Width(self._position, trained.level_at(self._position) if narrow else MASTER_BITS)
 
-    def _mixed(
-        self, operator: Operator, compute: Forward, arguments: Sequence[Any], widths: Sequence[Width]
-    ) -> Any:
-        """The output of an operator with a filter, each sample at its width."""
-        place, trained = WEIGHTED[operator.name], self._filters[operator.index]
-        outputs = []
-        for width in widths:
-            chosen = _with_parameters(arguments, place, *trained.at(width.position))
-            if width.bits < MASTER_BITS:
-                source = operator.inputs[place.data]
-                chosen[place.data] = activation_at_bits(
-                    arguments[place.data], *self._affine(source), width.bits
-                )
-            value = self._quantized(operator.outputs[0], compute(chosen))
-            if width.share is not None:
-                value = value * ops.reshape(width.share, (-1, *[1] * (len(value.shape) - 1)))
-            outputs.append(value)
-        return sum(outputs[1:], outputs[0])
-
     def _at_selected_level(self, operator: Operator, compute: Forward, arguments: Sequence[Any]) -> Any:
         """The output of an operator with a filter at a level that differs between steps."""
         place = WEIGHTED[operator.name]
         weights, bias, bits = self._filters[operator.index].selected(self._selected)
         chosen = _with_parameters(arguments, place, weights, bias)
         if self.options.activations and self._filters[operator.index].nesting is not None:
-            affine = self._affine(operator.inputs[place.data])
+            affine = self.affine(operator.inputs[place.data])
             chosen[place.data] = activation_at_bits(arguments[place.data], *affine, bits)
         return self._quantized(operator.outputs[0], compute(chosen))
 
@@ -354,9 +354,9 @@ class NestedNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has n
         subgraph = self.preparation.subgraph
         if index not in plan.parameters or (index in subgraph.outputs and plan.groups[index] in plan.fixed):
             return values
-        return activation_at_bits(values, *self._affine(index))
+        return activation_at_bits(values, *self.affine(index))
 
-    def _affine(self, index: int) -> tuple[Any, int]:
+    def affine(self, index: int) -> tuple[Any, int]:
         """Scale and zero point of an activation."""
         plan = self.preparation.activations
         affine, group = plan.parameters[index], plan.groups[index]
@@ -405,7 +405,7 @@ class NestedNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has n
             if task:
                 loss = loss + task * super().compute_loss(x, y, predicted, sample_weight, training)
             if self.options.distillation:
-                divergence = _divergence(self._probabilities(y_pred), self._probabilities(predicted))
+                divergence = _divergence(self.probabilities(y_pred), self.probabilities(predicted))
                 loss = loss + weight * self.options.distillation / parts * divergence
         return loss
 
@@ -436,7 +436,8 @@ class NestedNetwork(Exported, keras.Model):  # type: ignore[misc]  # Keras has n
         finally:
             self._selected = None
 
-    def _probabilities(self, outputs: Any) -> Any:
+    def probabilities(self, outputs: Any) -> Any:
+        """Outputs, or their softmax where the model ends without one."""
         last = self.preparation.subgraph.operators[-1].name
         return outputs if last == "SOFTMAX" else ops.softmax(outputs, -1)
 
@@ -519,6 +520,15 @@ def _with_parameters(arguments: Sequence[Any], place: Weighted, weights: Any, bi
     chosen = [*arguments, *[None] * (place.bias + 1 - len(arguments))]
     chosen[place.filter], chosen[place.bias] = weights, bias
     return chosen
+
+
+def _mixed(parts: Sequence[tuple[Any, Any]]) -> Any:
+    """The sum of values, each for the samples of its share; without a share, the only value is that of all."""
+    shared = [
+        value if share is None else value * ops.reshape(share, (-1, *[1] * (len(value.shape) - 1)))
+        for value, share in parts
+    ]
+    return sum(shared[1:], shared[0])
 
 
 def _divergence(teacher: Any, student: Any) -> Any:

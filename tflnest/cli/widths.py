@@ -26,7 +26,7 @@ def show_widths(screen: ui.Screen, operators: Sequence[OperatorWidths]) -> None:
             )
             for item in operators
         ],
-        left=[_SHARES],
+        left=["operator", _SHARES],
     )
 
 
