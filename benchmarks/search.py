@@ -395,7 +395,7 @@ def heading(bench: Bench) -> str:
     """What was measured."""
     setting, source = bench.setting, bench.source
     way = (
-        f"attempts are trained for {setting.epochs} epochs on {len(bench.calibration):,} training samples"
+        f"attempts are trained on {len(bench.calibration):,} training samples, {setting.epochs} times"
         if setting.epochs
         else f"attempts are rounded on {len(bench.calibration):,} training samples"
     )
