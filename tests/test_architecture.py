@@ -53,6 +53,7 @@ ON_KERAS = {
         "operators",
         "quantizers",
         "running",
+        "starting",
         "tabulation",
     )
 }
