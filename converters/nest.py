@@ -29,13 +29,19 @@ GROUPED_BYTES = 1024
 
 
 class _Writer:
-    """Adds constants to a tree, one buffer and one new tensor per content, and notes which page each belongs to."""
+    """Adds constants to a tree, one buffer and one new tensor per content, and notes which page each belongs to.
+
+    Attributes:
+        pages: Of every buffer that was added.
+        rewritten: Subgraph and index of the operators that no longer read their biases.
+    """
 
     def __init__(self, tree: Any) -> None:
         self.tree = tree
         self._buffers: dict[bytes, int] = {}
         self._tensors: dict[tuple[int, str, tuple[int, ...], bytes], int] = {}
         self._free: dict[int, list[int]] = {}
+        self.rewritten: set[tuple[int, int]] = set()
         self.pages: dict[int, int] = {}
 
     def buffer(self, content: bytes, page: int) -> int:
@@ -197,8 +203,9 @@ def _write_biases(
     tree_subgraph = writer.tree.subgraphs[subgraph.index]
     old = bias_tensor(subgraph, operator)
     if old is not None and old.index not in (*subgraph.inputs, *subgraph.outputs):
-        users = [item for item in tree_subgraph.operators if old.index in item.inputs]
-        if users == [tree_subgraph.operators[operator.index]]:
+        users = {(subgraph.index, item.index) for item in subgraph.operators if old.index in item.inputs}
+        writer.rewritten.add((subgraph.index, operator.index))
+        if users <= writer.rewritten:
             writer.release(tree_subgraph, old.index)
     pages = [plan.page_of(position) for position in range(len(biases))]
     for bias, page in zip(biases, pages, strict=True):  # buffers in the order of the levels
