@@ -55,7 +55,10 @@ class Budgets:
             raise UsageError(f"the largest drop is {self.max_drop}, 0 or more points were expected")
         for name, value in (("bytes", self.max_bytes), ("bit operations", self.max_bit_operations)):
             if value is not None and value <= 0:
-                raise UsageError(f"the budget of {name} is {value:,}, more than 0 was expected")
+                raise UsageError(
+                    f"the budget of {name} is {value:,}, more than 0 was expected",
+                    f"give {name}, or a share of those of int8: 40%",
+                )
 
     def accurate(self, drop: float, buffer: float = 0.0) -> bool:
         """Whether an attempt is accurate enough, by up to so many points beyond the target."""
@@ -126,4 +129,5 @@ def check_reachable(budgets: Budgets, smallest: Costs, widths: Sequence[int]) ->
             f"{limit:,} bit operations: {widths[0]} bits everywhere take {smallest.bit_operations:,}"
         )
     if broken:
-        raise BudgetError(f"a budget can't be met: {'; '.join(broken)}", "raise the budget")
+        narrower = "" if widths[0] == 1 else ", or let the search choose narrower widths"
+        raise BudgetError(f"a budget can't be met: {'; '.join(broken)}", f"raise the budget{narrower}")

@@ -231,5 +231,13 @@ class TrainedAccuracy:
 
     def key(self) -> str:
         """See `Measure`."""
-        options = ["rounded, then trained", self.names, self.epochs, self.rate, self.batch, self.single, self.seed]
+        options = [
+            "rounded, then trained",
+            self.names,
+            self.epochs,
+            self.rate,
+            self.batch,
+            self.single,
+            self.seed,
+        ]
         return _key(options, self.source, self.calibration, self.validation)

@@ -135,8 +135,9 @@ def test_budgets_that_contradict_each_other_give_the_nearest_and_the_reason() ->
 
 
 def test_a_budget_below_the_lowest_width_is_refused() -> None:
-    with pytest.raises(BudgetError, match="2 bits everywhere take"):
+    with pytest.raises(BudgetError, match="2 bits everywhere take") as refused:
         search_widths(model(), Budgets(1.0, 10), Trials(Formula()))
+    assert refused.value.hint == "raise the budget, or let the search choose narrower widths"
 
 
 def test_nothing_to_search_is_refused() -> None:
