@@ -46,6 +46,10 @@ class Function:
         """The name without the type: "tflnest_conv"."""
         return self.name.rpartition("_")[0].removesuffix("_unbuffered")
 
+    def kernel(self, params: Any) -> Function:
+        """What runs with these parameters: the kernel without scratch where a tile has no channels."""
+        return self if self.unbuffered is None or params.tile_channels else self.unbuffered
+
     @property
     def check(self) -> str:
         """Name of the function that checks parameters and filter."""
@@ -126,8 +130,7 @@ class Call:
     @property
     def kernel(self) -> Function:
         """What runs: `function`, or what stands for it where a tile has no channels."""
-        unbuffered = self.function.unbuffered
-        return self.function if unbuffered is None or self.params.tile_channels else unbuffered
+        return self.function.kernel(self.params)
 
     @property
     def has_tile(self) -> bool:

@@ -290,7 +290,8 @@ def run_trial(library: Library, item: Trial) -> str:
     pointers = [ctypes.addressof(params), ctypes.addressof(filter_)]
     pointers += [array.ctypes.data for array in (source, target, scratch)]
     array = (ctypes.c_void_p * len(pointers))(*pointers)
-    library.run((Step * 1)(Step(library.call(item.function), ctypes.addressof(array))), 1)
+    kernel = item.function.kernel(item.params)
+    library.run((Step * 1)(Step(library.call(kernel), ctypes.addressof(array))), 1)
     low, high = item.params.requantization.activation_min, item.params.requantization.activation_max
     values = target.view(np.int8)
     assert values.min() >= low and values.max() <= high
