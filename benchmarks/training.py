@@ -50,6 +50,7 @@ class Run:
         title: What tables call it.
         options: Losses, and what is trained.
         short: Whether it takes the epochs of the short runs.
+        levels_together: Whether it takes as many forward passes as separate short runs for all levels do together.
         follows: Whether it starts with the weights of the run `nested`.
     """
 
@@ -57,6 +58,7 @@ class Run:
     title: str
     options: TrainingOptions = field(default_factory=lambda: TrainingOptions(levels_per_step=2))
     short: bool = False
+    levels_together: bool = False
     follows: bool = False
 
 
@@ -64,8 +66,8 @@ NESTED = Run("nested", "nested, activations at 8 bits")
 BOTH = Run(
     "both",
     "nested, weights and activations",
-    TrainingOptions(activations=True, levels_per_step=3, activation_range=RANGE),
-    short=True,
+    TrainingOptions(alpha=1.0, distillation=3.0, activations=True, levels_per_step=3, activation_range=RANGE),
+    levels_together=True,
     follows=True,
 )
 ALONE = {
@@ -121,9 +123,14 @@ class Bench:
             self.job,
             output=output,
             options=run.options,
-            epochs=self.short_epochs if run.short else self.job.epochs,
+            epochs=self._epochs(run),
             start=self._last_checkpoint(NESTED) if run.follows else None,
         )
+
+    def _epochs(self, run: Run) -> int:
+        if run.levels_together:
+            return max(1, self.short_epochs * len(LEVELS) // (run.options.levels_per_step or len(LEVELS)))
+        return self.short_epochs if run.short else self.job.epochs
 
     def _last_checkpoint(self, run: Run) -> Path:
         self.measure(run)
