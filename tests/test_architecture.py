@@ -44,6 +44,7 @@ ON_KERAS = {
     f"converters.training.{name}"
     for name in (
         "batches",
+        "classifier",
         "controller",
         "controller_export",
         "dynamic",
@@ -54,6 +55,7 @@ ON_KERAS = {
         "quantizers",
         "running",
         "starting",
+        "stem",
         "tabulation",
     )
 }
