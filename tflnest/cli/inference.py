@@ -165,4 +165,6 @@ def _show(screen: ui.Screen, outputs: list[NDArray[Any]], level: int | None, mil
     if len(first) > SHOWN_SAMPLES:
         screen.line(f"... and {len(first) - SHOWN_SAMPLES:,} more")
     name = "mixed levels" if level is None else f"level {level}"
-    screen.line(f"{len(first):,} samples at {name}, the last one in {milliseconds:,} ms on the board")
+    noun = "sample" if len(first) == 1 else "samples"
+    took = f"in {milliseconds:,} ms" if milliseconds else "in less than 1 ms"
+    screen.line(f"{len(first):,} {noun} at {name}, the last one {took} on the board")
