@@ -6,6 +6,7 @@ most accurate assignment within the budget, up to the last filter that no longer
 
 The lowest level has the recipe's budget. A level between it and the full-bit one has its own name: level 6 takes
 6 bits per weight on average. It starts from the widths of the level below, so that what is resident stays in use.
+Dense filters are mixed at the lowest level alone.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def mix_widths(
     by_level = [widths]
     for position, level in enumerate(recipe.levels[1:-1], 1):
         named = level * sum(plan.tensor.size for plan in planned) - _fixed_bits(planned, chosen, position)
-        by_level.append(allocate_widths(sensitivities, named, by_level[-1], highest))
+        by_level.append(_allocate_between(sensitivities, named, by_level[-1], level, highest))
     if len(recipe.levels) > 1:
         by_level.append(dict.fromkeys(widths, highest))
     filters = [
@@ -90,6 +91,28 @@ def mix_widths(
         for plan in planned
     ]
     return MixedWidths(filters, {_key(item): item.losses[widths[_key(item)]] for item in sensitivities})
+
+
+def _allocate_between(
+    sensitivities: Sequence[Sensitivity],
+    budget_bits: int,
+    below: Mapping[tuple[int, int], int],
+    level: int,
+    highest: int,
+) -> dict[tuple[int, int], int]:
+    """Widths at a level between the lowest and the full-bit one.
+
+    Dense filters have the level's own width: each of their weights is used once per inference, so that decoding
+    counts, and the device multiplies rows of the chains 3,6,8, 4,6,8 and 5,6,8 as they are packed.
+    """
+    dense = {
+        _key(item): max(level, below[_key(item)])
+        for item in sensitivities
+        if item.plan.operator_name == "FULLY_CONNECTED"
+    }
+    others = [item for item in sensitivities if _key(item) not in dense]
+    spent = sum(item.weights * dense[_key(item)] for item in sensitivities if _key(item) in dense)
+    return dense | allocate_widths(others, budget_bits - spent, below, highest)
 
 
 def _budget_bits(

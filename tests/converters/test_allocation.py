@@ -118,15 +118,22 @@ def test_every_level_takes_the_bits_of_its_name_and_no_more(levels: tuple[int, .
     mixed = mix_widths(graph.main, plan_nesting(graph, recipe), recipe, inputs()).filters
     weights = sum(plan.tensor.size for plan in mixed)
     flat = sum(8 * plan.tensor.size for plan in mixed if not plan.adjustable or plan.nesting is None)
-    smallest = min(plan.tensor.size for plan in mixed if plan.nesting is not None)
+    nested = [plan for plan in mixed if plan.nesting is not None]
+    dense = [plan for plan in nested if plan.operator_name == "FULLY_CONNECTED"]
+    assert dense and len(dense) < len(nested)
+    smallest = min(plan.tensor.size for plan in nested)
+    below = {plan.key: plan.nesting.levels[0] for plan in nested}
     for position, level in enumerate(levels[1:-1], 1):
-        own = {plan.key: plan.nesting.levels[plan.model_levels[position]] for plan in mixed if plan.nesting}
-        bits = flat + sum(own[plan.key] * plan.tensor.size for plan in mixed if plan.key in own)
-        assert level * weights - smallest * 8 < bits <= level * weights
-    for plan in mixed:
-        if plan.nesting is not None:
-            assert plan.nesting.levels[plan.model_levels[-1]] == levels[-1]
-            assert list(plan.model_levels) == sorted(plan.model_levels)
+        own = {plan.key: plan.nesting.levels[plan.model_levels[position]] for plan in nested}
+        bits = flat + sum(own[plan.key] * plan.tensor.size for plan in nested)
+        # Dense filters keep the level's own width, which may leave the others no more than what they have.
+        least = flat + sum((own if plan in dense else below)[plan.key] * plan.tensor.size for plan in nested)
+        assert level * weights - smallest * 8 < bits <= max(level * weights, least)
+        assert all(own[plan.key] == max(level, below[plan.key]) for plan in dense)
+        below = own
+    for plan in nested:
+        assert plan.nesting.levels[plan.model_levels[-1]] == levels[-1]
+        assert list(plan.model_levels) == sorted(plan.model_levels)
 
 
 def test_a_budget_that_cannot_be_met_names_the_smallest_that_can() -> None:
