@@ -6,7 +6,7 @@ most accurate assignment within the budget, up to the last filter that no longer
 
 The lowest level has the recipe's budget. A level between it and the full-bit one has its own name: level 6 takes
 6 bits per weight on average. It starts from the widths of the level below, so that what is resident stays in use.
-Dense filters are mixed at the lowest level alone.
+Where dense filters do much of the work, they are mixed at the lowest level alone.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ from tflnest.errors import UsageError
 from tflnest.graph import Subgraph
 from tflnest.nesting import MASTER_BITS
 from tflnest.progress import Progress, silent
+from tflnest.widths import weighted_operators
 
 #: Widths from here up are measured whether or not a filter may have them: three points draw the curve.
 LEAST_MEASURED = 3
+
+#: Share of a model's multiply-accumulates from which on its dense filters are mixed at the lowest level alone.
+DENSE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,13 @@ def mix_widths(
     budget = _budget_bits(planned, chosen, recipe, lowest)
     widths_asked = [width for width in MEASURED_WIDTHS if width >= min(lowest, LEAST_MEASURED)]
     sensitivities = measure_sensitivities(subgraph, chosen, inputs, widths_asked, progress)
+    dense = _dense_that_count(subgraph, sensitivities)
     highest = recipe.levels[-1]
     widths = allocate_widths(sensitivities, budget, dict.fromkeys(map(_key, sensitivities), lowest), highest)
     by_level = [widths]
     for position, level in enumerate(recipe.levels[1:-1], 1):
         named = level * sum(plan.tensor.size for plan in planned) - _fixed_bits(planned, chosen, position)
-        by_level.append(_allocate_between(sensitivities, named, by_level[-1], level, highest))
+        by_level.append(_allocate_between(sensitivities, named, by_level[-1], level, highest, dense))
     if len(recipe.levels) > 1:
         by_level.append(dict.fromkeys(widths, highest))
     filters = [
@@ -93,26 +98,31 @@ def mix_widths(
     return MixedWidths(filters, {_key(item): item.losses[widths[_key(item)]] for item in sensitivities})
 
 
+def _dense_that_count(subgraph: Subgraph, sensitivities: Sequence[Sensitivity]) -> frozenset[tuple[int, int]]:
+    """Dense filters of a model in which dense layers do much of the work, by (subgraph, tensor)."""
+    work = {item.index: item.macs for item in weighted_operators(subgraph)}
+    dense = [item for item in sensitivities if item.plan.operator_name == "FULLY_CONNECTED"]
+    own = sum(work[index] for item in dense for index in item.plan.operators)
+    return frozenset(map(_key, dense)) if own >= DENSE_SHARE * sum(work.values()) else frozenset()
+
+
 def _allocate_between(
     sensitivities: Sequence[Sensitivity],
     budget_bits: int,
     below: Mapping[tuple[int, int], int],
     level: int,
     highest: int,
+    dense: frozenset[tuple[int, int]],
 ) -> dict[tuple[int, int], int]:
     """Widths at a level between the lowest and the full-bit one.
 
-    Dense filters have the level's own width: each of their weights is used once per inference, so that decoding
-    counts, and the device multiplies rows of the chains 3,6,8, 4,6,8 and 5,6,8 as they are packed.
+    Filters in `dense` have the level's own width: each of their weights is used once per inference, so that
+    decoding counts, and the device multiplies rows of the chains 3,6,8, 4,6,8 and 5,6,8 as they are packed.
     """
-    dense = {
-        _key(item): max(level, below[_key(item)])
-        for item in sensitivities
-        if item.plan.operator_name == "FULLY_CONNECTED"
-    }
-    others = [item for item in sensitivities if _key(item) not in dense]
-    spent = sum(item.weights * dense[_key(item)] for item in sensitivities if _key(item) in dense)
-    return dense | allocate_widths(others, budget_bits - spent, below, highest)
+    kept = {key: max(level, below[key]) for key in dense}
+    others = [item for item in sensitivities if _key(item) not in kept]
+    spent = sum(item.weights * kept[_key(item)] for item in sensitivities if _key(item) in kept)
+    return kept | allocate_widths(others, budget_bits - spent, below, highest)
 
 
 def _budget_bits(

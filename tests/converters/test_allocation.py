@@ -11,7 +11,7 @@ from converters.allocation import allocate_widths, mix_widths
 from converters.planning import PlannedFilter, plan_nesting
 from converters.recipe import Recipe, load_recipe
 from converters.sensitivity import Sensitivity
-from tests.models import network, random_inputs
+from tests.models import NetworkBuilder, network, random_inputs
 from tflnest.errors import UsageError
 from tflnest.graph import Tensor
 from tflnest.nesting import Nesting
@@ -118,22 +118,30 @@ def test_every_level_takes_the_bits_of_its_name_and_no_more(levels: tuple[int, .
     mixed = mix_widths(graph.main, plan_nesting(graph, recipe), recipe, inputs()).filters
     weights = sum(plan.tensor.size for plan in mixed)
     flat = sum(8 * plan.tensor.size for plan in mixed if not plan.adjustable or plan.nesting is None)
-    nested = [plan for plan in mixed if plan.nesting is not None]
-    dense = [plan for plan in nested if plan.operator_name == "FULLY_CONNECTED"]
-    assert dense and len(dense) < len(nested)
-    smallest = min(plan.tensor.size for plan in nested)
-    below = {plan.key: plan.nesting.levels[0] for plan in nested}
+    smallest = min(plan.tensor.size for plan in mixed if plan.nesting is not None)
     for position, level in enumerate(levels[1:-1], 1):
-        own = {plan.key: plan.nesting.levels[plan.model_levels[position]] for plan in nested}
-        bits = flat + sum(own[plan.key] * plan.tensor.size for plan in nested)
-        # Dense filters keep the level's own width, which may leave the others no more than what they have.
-        least = flat + sum((own if plan in dense else below)[plan.key] * plan.tensor.size for plan in nested)
-        assert level * weights - smallest * 8 < bits <= max(level * weights, least)
-        assert all(own[plan.key] == max(level, below[plan.key]) for plan in dense)
-        below = own
-    for plan in nested:
-        assert plan.nesting.levels[plan.model_levels[-1]] == levels[-1]
-        assert list(plan.model_levels) == sorted(plan.model_levels)
+        own = {plan.key: plan.nesting.levels[plan.model_levels[position]] for plan in mixed if plan.nesting}
+        bits = flat + sum(own[plan.key] * plan.tensor.size for plan in mixed if plan.key in own)
+        assert level * weights - smallest * 8 < bits <= level * weights
+    for plan in mixed:
+        if plan.nesting is not None:
+            assert plan.nesting.levels[plan.model_levels[-1]] == levels[-1]
+            assert list(plan.model_levels) == sorted(plan.model_levels)
+
+
+def test_dense_filters_keep_the_level_where_they_do_much_of_the_work() -> None:
+    builder = NetworkBuilder(3)
+    y = builder.convolution(builder.start(), 16, name="stem")
+    y = builder.convolution(y, 32, stride=4, name="late")
+    y = builder.dense(builder.flatten(y), 256, name="first")
+    graph = builder.finish(builder.dense(y, 256, name="second")).graph
+    recipe = load_recipe("default")
+    mixed = mix_widths(graph.main, plan_nesting(graph, recipe), recipe, inputs()).filters
+    dense = [plan for plan in mixed if plan.operator_name == "FULLY_CONNECTED"]
+    assert len(dense) == 2
+    for plan in dense:
+        base, middle, _ = (plan.nesting.levels[position] for position in plan.model_levels)
+        assert middle == max(6, base)
 
 
 def test_a_budget_that_cannot_be_met_names_the_smallest_that_can() -> None:

@@ -115,6 +115,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     rng = np.random.default_rng(1)
     x = rng.uniform(-5, 5, (40, 8, 8, 3)).astype(np.float32)
     np.savez(result.data, x=x, y=np.arange(40) % 10)
+    np.savez(folder / "other.npz", x=rng.uniform(-5, 5, x.shape).astype(np.float32), y=np.arange(40) % 10)
     return result
 
 

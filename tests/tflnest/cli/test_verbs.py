@@ -25,7 +25,7 @@ WORKING = {
     "convert": ["convert", "{int8}", "--dry-run"],
     "inspect": ["inspect", "{nested}", "--board", BOARD],
     "search": [
-        *("search", "{int8}", "--data", "{data}", "--validation", "{data}", "--max-drop", "100"),
+        *("search", "{int8}", "--data", "{data}", "--validation", "{folder}/other.npz", "--max-drop", "100"),
         *("--max-steps", "1", "-f", "-o", "{folder}/found.toml"),
     ],
     "train": ["train", "{folder}/job.toml", "-f", "--restart"],
