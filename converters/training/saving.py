@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,9 @@ if TYPE_CHECKING:
 class Exported:
     """What all models have in common that know how to become a nested file."""
 
+    @abstractmethod
     def to_nested(self) -> Model:
         """The trained model as a nested int8 model."""
-        raise NotImplementedError
 
     def save_nested(self, path: str | Path, force: bool = False) -> Model:
         """Write the trained model as a nested `.tflite`.
