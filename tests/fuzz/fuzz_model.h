@@ -1,4 +1,4 @@
-/* What the campaigns against hostile models have in common: promises, choices, edges of values, and files.
+/* What the campaigns against hostile models have in common: choices, edges of values, and files.
  *
  * Choices come from the bytes of a script, as libFuzzer gives them, or from a series of numbers.
  */
@@ -10,16 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz_check.h"
 #include "tflnest/tflnest_crc32.h"
 #include "tflnest_format.h"
-
-#define CHECK(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "broken promise: %s, line %d\n", #condition, __LINE__); \
-            abort(); \
-        } \
-    } while (0)
 
 static const uint8_t *fuzz_script; /* NULL: choices come from the series */
 static size_t fuzz_script_left;

@@ -14,17 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz_check.h"
 #include "tflnest/tflnest_crc32.h"
 #include "tflnest/tflnest_protocol.h"
 
 #define PAGES 3u
-#define CHECK(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "broken promise: %s, line %d\n", #condition, __LINE__); \
-            abort(); \
-        } \
-    } while (0)
 
 static const uint32_t sizes[PAGES] = {16, 120, 264};
 static const uint8_t levels[3] = {4, 6, 8};
