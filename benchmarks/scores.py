@@ -110,11 +110,10 @@ def bits_per_weight(model: Model, level: int) -> float:
     """Bits per weight that a level keeps resident, by the bytes of the planes; flat filters have all of theirs."""
     assert model.directory is not None
     position = model.directory.levels.index(level)
-    nested = {item.planes: (subgraph, item) for subgraph, item in nested_operators(model.graph)}
+    nested = {item.planes: item for _, item in nested_operators(model.graph)}
     bits = weights = 0
-    for planes, (subgraph, item) in nested.items():
-        resident = planes[: item.model_levels[position] + 1]
-        bits += 8 * sum(subgraph.tensors[index].size for index in resident)
+    for planes, item in nested.items():
+        bits += 8 * sum(plane.size for plane in planes[: item.model_levels[position] + 1])
         weights += item.weights
     flat = {
         (subgraph.index, operator.inputs[1]): subgraph.tensors[operator.inputs[1]].size

@@ -7,6 +7,7 @@ the place of the filter, and what is new takes the places of biases that are gon
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class _Writer:
     def __init__(self, tree: Any) -> None:
         self.tree = tree
         self._buffers: dict[bytes, int] = {}
-        self._tensors: dict[tuple[int, str, tuple[int, ...], bytes], int] = {}
+        self._tensors: dict[tuple[int, bytes], int] = {}
         self._free: dict[int, list[int]] = {}
         self.rewritten: set[tuple[int, int]] = set()
         self.pages: dict[int, int] = {}
@@ -52,20 +53,20 @@ class _Writer:
         self.pages[index] = min(page, self.pages.get(index, page))
         return index
 
-    def append(self, subgraph: Any, values: NDArray[Any], type_name: str, page: int) -> int:
+    def append(self, subgraph: Any, values: NDArray[np.uint8], page: int) -> int:
         """Add a constant tensor, unless there is one of this content already; returns its index.
 
         It takes a place that was released, or comes last: runtimes keep a structure per tensor in memory, so that
         fewer tensors are a smaller arena.
         """
         content = values.tobytes()
-        key = (id(subgraph), type_name, values.shape, content)
+        key = (id(subgraph), content)
         if key not in self._tensors:
             free = self._free.get(id(subgraph))
             if not free:
                 subgraph.tensors.append(schema().TensorT())
             self._tensors[key] = free.pop() if free else len(subgraph.tensors) - 1
-            return self.overwrite(subgraph, self._tensors[key], values, type_name, page)
+            return self.overwrite(subgraph, self._tensors[key], values, page)
         self.buffer(content, page)
         return self._tensors[key]
 
@@ -74,12 +75,12 @@ class _Writer:
         subgraph.tensors[index].name = None
         self._free.setdefault(id(subgraph), []).append(index)
 
-    def overwrite(self, subgraph: Any, index: int, values: NDArray[Any], type_name: str, page: int) -> int:
+    def overwrite(self, subgraph: Any, index: int, values: NDArray[np.uint8], page: int) -> int:
         """Put a constant in the place of another tensor; returns its index."""
         tensor = subgraph.tensors[index]
         tensor.shape = list(values.shape)
         tensor.shapeSignature = None
-        tensor.type = enum_value("TensorType", type_name)
+        tensor.type = enum_value("TensorType", "UINT8")
         tensor.quantization = None
         tensor.buffer = self.buffer(values.tobytes(), page)
         return index
@@ -107,47 +108,119 @@ def nest(
     writer = _Writer(tree)
     for rounded in filters:
         subgraph = source.graph.subgraphs[rounded.plan.subgraph]
-        planes = _write_planes(writer, tree.subgraphs[subgraph.index], rounded)
-        for index in rounded.plan.operators:
-            operator = subgraph.operators[index]
-            levels = parameters[subgraph.index, index]
-            _rewrite_operator(writer, subgraph, operator, rounded, planes, levels)
+        plan = rounded.plan
+        operators = [subgraph.operators[index] for index in plan.operators]
+        levels = [
+            _Levels.of(subgraph, plan, item, parameters[subgraph.index, item.index]) for item in operators
+        ]
+        for operator in operators:
+            _release_bias(writer, subgraph, operator)
+        inputs = _write_constants(writer, tree.subgraphs[subgraph.index], rounded, levels)
+        for operator, own, indices in zip(operators, levels, inputs, strict=True):
+            _rewrite_operator(writer, subgraph, operator, plan, own, indices, len(operators) > 1)
     _extend_offline_plan(tree)
     _drop_unread(tree)
     _write_directory(model, writer, recipe)
     return Model.from_bytes(model.to_bytes())
 
 
-def _write_planes(writer: _Writer, subgraph: Any, rounded: RoundedFilter) -> list[int]:
+@dataclass(frozen=True)
+class _Levels:
+    """What the own levels of an operator have beside weights.
+
+    Attributes:
+        biases: Which bias each own level uses.
+        sets: Which set of multipliers and shifts each own level uses.
+        activation_bits: Bits at which each own level reads its activation.
+        constants: What each own level brings beside its plane: the bias, multipliers and shifts that no level below
+            has; may be empty.
+    """
+
+    biases: list[int]
+    sets: list[int]
+    activation_bits: list[int]
+    constants: list[bytes]
+
+    @classmethod
+    def of(
+        cls, subgraph: Subgraph, plan: PlannedFilter, operator: Operator, levels: Sequence[LevelParameters]
+    ) -> _Levels:
+        biases = [level.bias.tobytes() for level in levels]
+        scales = [filter_multipliers(subgraph, plan.tensor, operator, level.scales) for level in levels]
+        sets = [multiplier.tobytes() + shift.tobytes() for multiplier, shift in scales]
+        parts = zip(_new(biases), _new(sets), strict=True)
+        return cls(
+            _numbers(biases),
+            _numbers(sets),
+            [level.activation_bits for level in levels],
+            [bias + scale for bias, scale in parts],
+        )
+
+
+def _numbers(contents: Sequence[bytes]) -> list[int]:
+    """Number contents in the order in which they first appear."""
+    known = list(dict.fromkeys(contents))
+    return [known.index(content) for content in contents]
+
+
+def _new(contents: Sequence[bytes]) -> list[bytes]:
+    """Every content where it first appears, and nothing where it is repeated."""
+    return [b"" if content in contents[:position] else content for position, content in enumerate(contents)]
+
+
+def _write_constants(
+    writer: _Writer, subgraph: Any, rounded: RoundedFilter, operators: Sequence[_Levels]
+) -> list[list[int]]:
+    """Store a filter and what its operators have beside it.
+
+    One tensor per level is the smallest file, and the smallest arena. Operators that share a filter have what is their
+    own in tensors of their own.
+
+    Returns:
+        For each operator the indices of its constant inputs.
+    """
     plan = rounded.plan
     assert plan.nesting is not None
+    planes = [
+        pack(codes, plane.bits) for plane, codes in zip(plan.nesting.planes, rounded.planes, strict=True)
+    ]
+    if len(operators) == 1:
+        planes = [plane + own for plane, own in zip(planes, operators[0].constants, strict=True)]
     indices = []
-    for position, (plane, codes) in enumerate(zip(plan.nesting.planes, rounded.planes, strict=True)):
-        packed = np.frombuffer(pack(codes, plane.bits), np.uint8)
-        page = plan.page_of(position)
+    for position, plane in enumerate(planes):
+        values, page = np.frombuffer(plane, np.uint8), plan.page_of(position)
         if position == 0:
-            indices.append(writer.overwrite(subgraph, plan.tensor.index, packed, "UINT8", page))
+            indices.append(writer.overwrite(subgraph, plan.tensor.index, values, page))
         else:
-            indices.append(writer.append(subgraph, packed, "UINT8", page))
-    return indices
+            indices.append(writer.append(subgraph, values, page))
+    if len(operators) == 1:
+        return [indices]
+    return [
+        [
+            *indices,
+            *(
+                writer.append(subgraph, np.frombuffer(own, np.uint8), plan.page_of(position))
+                for position, own in enumerate(operator.constants)
+                if own
+            ),
+        ]
+        for operator in operators
+    ]
 
 
 def _rewrite_operator(
     writer: _Writer,
     subgraph: Subgraph,
     operator: Operator,
-    rounded: RoundedFilter,
-    planes: Sequence[int],
-    levels: Sequence[LevelParameters],
+    plan: PlannedFilter,
+    levels: _Levels,
+    constants: Sequence[int],
+    is_separate: bool,
 ) -> None:
-    plan = rounded.plan
     assert plan.nesting is not None
-    tree_subgraph = writer.tree.subgraphs[subgraph.index]
-    bias_indices = _write_biases(writer, subgraph, operator, plan, [level.bias for level in levels])
-    requantization, sets = _write_requantization(writer, subgraph, operator, plan, levels)
-    item = tree_subgraph.operators[operator.index]
+    item = writer.tree.subgraphs[subgraph.index].operators[operator.index]
     item.opcodeIndex = opcode_index(writer.tree, PREFIX + operator.name, OPERATOR_VERSION, custom=True)
-    item.inputs = [operator.inputs[0], *bias_indices, *requantization, *planes]
+    item.inputs = [operator.inputs[0], *constants]
     item.builtinOptionsType = 0
     item.builtinOptions = None
     options = encode_options(
@@ -157,62 +230,23 @@ def _rewrite_operator(
         plan.nesting,
         plan.model_levels,
         plan.tensor.shape,
-        sets,
-        [level.activation_bits for level in levels],
+        bias=levels.biases,
+        requantization=levels.sets,
+        activation_bits=levels.activation_bits,
+        is_separate=is_separate,
     )
     item.customOptions = np.frombuffer(options, np.uint8)
     item.customOptionsFormat = enum_value("CustomOptionsFormat", "FLEXBUFFERS")
 
 
-def _write_requantization(
-    writer: _Writer,
-    subgraph: Subgraph,
-    operator: Operator,
-    plan: PlannedFilter,
-    levels: Sequence[LevelParameters],
-) -> tuple[list[int], list[int]]:
-    """Store a set of multipliers and shifts per distinct vector of scales, where the first level needs it.
-
-    Returns:
-        Tensor indices of multiplier and shift, set after set, and the set of every own level.
-    """
-    tree_subgraph = writer.tree.subgraphs[subgraph.index]
-    numbers: dict[tuple[bytes, bytes], int] = {}
-    indices: list[int] = []
-    sets = []
-    for position, level in enumerate(levels):
-        multiplier, shift = filter_multipliers(subgraph, plan.tensor, operator, level.scales)
-        key = multiplier.tobytes(), shift.tobytes()
-        if key not in numbers:
-            numbers[key] = len(numbers)
-            page = plan.page_of(position)
-            indices.append(writer.append(tree_subgraph, multiplier, "INT32", page))
-            indices.append(writer.append(tree_subgraph, shift, "INT8", page))
-        sets.append(numbers[key])
-    return indices, sets
-
-
-def _write_biases(
-    writer: _Writer,
-    subgraph: Subgraph,
-    operator: Operator,
-    plan: PlannedFilter,
-    biases: Sequence[NDArray[np.int32]],
-) -> list[int]:
-    """Store the bias of every own level; the full-bit one takes the source's place where nothing else reads that."""
-    tree_subgraph = writer.tree.subgraphs[subgraph.index]
+def _release_bias(writer: _Writer, subgraph: Subgraph, operator: Operator) -> None:
+    """Give away the place of an operator's bias, unless something else reads it."""
     old = bias_tensor(subgraph, operator)
     if old is not None and old.index not in (*subgraph.inputs, *subgraph.outputs):
         users = {(subgraph.index, item.index) for item in subgraph.operators if old.index in item.inputs}
         writer.rewritten.add((subgraph.index, operator.index))
         if users <= writer.rewritten:
-            writer.release(tree_subgraph, old.index)
-    pages = [plan.page_of(position) for position in range(len(biases))]
-    for bias, page in zip(biases, pages, strict=True):  # buffers in the order of the levels
-        writer.buffer(bias.tobytes(), page)
-    highest = writer.append(tree_subgraph, biases[-1], "INT32", pages[-1])
-    lower = zip(biases[:-1], pages[:-1], strict=True)
-    return [*(writer.append(tree_subgraph, bias, "INT32", page) for bias, page in lower), highest]
+            writer.release(writer.tree.subgraphs[subgraph.index], old.index)
 
 
 def _extend_offline_plan(tree: Any) -> None:

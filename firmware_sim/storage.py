@@ -15,6 +15,7 @@ from typing import Any
 from tflnest.graph import Graph, Subgraph, Tensor
 from tflnest.model import Model
 from tflnest.nested import NestedOperator, nested_operators
+from tflnest.parts import Part
 
 #: Operators with a filter, and the position of the filter among their inputs.
 _FILTERS = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "TRANSPOSE_CONV": 1}
@@ -160,7 +161,7 @@ def measure_storage(model: Model) -> Storage:
                 resident_bytes=before + page.size,
                 separate_bytes=common + weights + _level_constants(nested, position),
                 weights_bytes=weights,
-                page_weights_bytes=_page_weights(filters, nested, position),
+                page_weights_bytes=_page_weights(filters, position),
                 bits_per_weight=_mean_bits([*widths, *((tensor.size, 8.0) for tensor in flat)]),
             )
         )
@@ -202,34 +203,32 @@ def _resident_bits(item: NestedOperator, position: int) -> int:
     return item.nesting.stored_bits(item.level_at(position))
 
 
-def _buffers(subgraph: Subgraph, indices: Sequence[int]) -> dict[int, int]:
-    return {subgraph.tensors[index].buffer: subgraph.tensors[index].bytes for index in indices}
+def _sizes(subgraph: Subgraph, parts: Sequence[Part]) -> dict[tuple[int, int], int]:
+    """Bytes of parts, by what tells them apart: parts that share a buffer count once."""
+    return {(subgraph.tensors[part.tensor].buffer, part.offset): part.size for part in parts}
 
 
 def _own_bytes(nested: Sequence[tuple[Subgraph, NestedOperator]]) -> int:
     """Bytes of everything that nested operators bring: planes, biases, multipliers, shifts."""
-    sizes: dict[int, int] = {}
+    sizes: dict[tuple[int, int], int] = {}
     for subgraph, item in nested:
-        sizes |= _buffers(subgraph, (*item.planes, *item.biases, *item.multipliers, *item.shifts))
+        sizes |= _sizes(subgraph, (*item.planes, *item.biases, *item.multipliers, *item.shifts))
     return sum(sizes.values())
 
 
 def _level_constants(nested: Sequence[tuple[Subgraph, NestedOperator]], position: int) -> int:
     """Bytes of biases, multipliers and shifts that one level needs."""
-    sizes: dict[int, int] = {}
+    sizes: dict[tuple[int, int], int] = {}
     for subgraph, item in nested:
         own = item.model_levels[position]
-        sizes |= _buffers(subgraph, (item.biases[own], item.multipliers[own], item.shifts[own]))
+        sizes |= _sizes(subgraph, (item.biases[own], item.multipliers[own], item.shifts[own]))
     return sum(sizes.values())
 
 
-def _page_weights(
-    filters: Sequence[NestedOperator], nested: Sequence[tuple[Subgraph, NestedOperator]], position: int
-) -> int:
+def _page_weights(filters: Sequence[NestedOperator], position: int) -> int:
     """Bytes of the planes that lie in a page."""
-    homes = {id(item): subgraph for subgraph, item in nested}
     return sum(
-        homes[id(item)].tensors[plane].bytes
+        plane.size
         for item in filters
         for own, plane in enumerate(item.planes)
         if item.page_of(own) == position

@@ -13,6 +13,7 @@ from tflnest.controller_entry import Choice, has_filter
 from tflnest.graph import Tensor
 from tflnest.model import Model
 from tflnest.nested import encode_options, nested_operators
+from tflnest.parts import Part
 
 #: What the controllers of tests choose from.
 CHOICES = (Choice(4, 4), Choice(6, 8), Choice(8, 8))
@@ -79,6 +80,11 @@ def with_activation_bits(model: Model, bits: Mapping[int, int]) -> Model:
     return _rewritten(model, {index: [width] * levels[index] for index, width in bits.items()})
 
 
+def _numbers(parts: Sequence[Part]) -> list[int]:
+    known = list(dict.fromkeys(parts))
+    return [known.index(part) for part in parts]
+
+
 def _rewritten(model: Model, bits: Mapping[int, Sequence[int]]) -> Model:
     result = model.copy()
     for subgraph, item in nested_operators(model.graph):
@@ -89,8 +95,10 @@ def _rewritten(model: Model, bits: Mapping[int, Sequence[int]]) -> Model:
             item.nesting,
             item.model_levels,
             item.filter_shape,
-            [0] * len(item.nesting.levels),
-            bits[item.operator.index],
+            bias=_numbers(item.biases),
+            requantization=_numbers(item.multipliers),
+            activation_bits=bits[item.operator.index],
+            is_separate=len(item.operator.inputs) > 1 + len(item.planes),
         )
         tree = result.tree.subgraphs[subgraph.index].operators[item.operator.index]
         tree.customOptions = np.frombuffer(options, np.uint8)

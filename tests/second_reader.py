@@ -239,7 +239,9 @@ class OperatorView:
     levels: list[int]
     model_levels: list[int]
     filter_shape: list[int]
+    biases: list[int]
     sets: list[int]
+    separate: bool
     activation_bits: list[int]
     inputs: list[TensorView]
     output: TensorView
@@ -250,21 +252,50 @@ class OperatorView:
 
     @property
     def scope(self) -> str:
-        return self.plane(0).name or self.output.name
+        return self.inputs[1].name or self.output.name
 
     @property
     def channels(self) -> int:
         return self.filter_shape[OPERATORS[self.stock][2]]
 
-    def bias(self, own: int) -> TensorView:
-        return self.inputs[1 + own]
+    @property
+    def bringers(self) -> list[int]:
+        """Own levels that bring more than a plane."""
+        return sorted({numbers.index(number) for numbers in (self.biases, self.sets) for number in numbers})
 
-    def requantization(self, own: int) -> tuple[TensorView, TensorView]:
-        first = 1 + len(self.levels) + 2 * self.sets[own]
-        return self.inputs[first], self.inputs[first + 1]
+    def holder(self, own: int) -> int:
+        """The input that holds what an own level brings beside its plane."""
+        return 1 + len(self.levels) + self.bringers.index(own) if self.separate else 1 + own
 
-    def plane(self, own: int) -> TensorView:
-        return self.inputs[1 + len(self.levels) + 2 * (max(self.sets) + 1) + own]
+    def parts(self, own: int) -> dict[str, bytes]:
+        """What an own level brings, cut to pieces (6.2)."""
+        widths = field_widths(self.plane_shape(own)[0])
+        plane = sum(field_bytes(math.prod(self.filter_shape), width) for width in widths)
+        data = self.inputs[1 + own].data
+        if self.separate:
+            require(len(data) == plane, "size of a plane")
+            data += self.inputs[self.holder(own)].data if own in self.bringers else b""
+        bias = 4 * self.channels if own == self.biases.index(self.biases[own]) else 0
+        scales = len(data) - plane - bias
+        allowed = (5, 5 * self.channels) if own == self.sets.index(self.sets[own]) else (0,)
+        require(scales in allowed, "size of a constant")
+        at, parts = 0, {}
+        count = scales // 5
+        sizes = (("plane", plane), ("bias", bias), ("multipliers", 4 * count), ("shifts", count))
+        for name, size in sizes:
+            parts[name] = data[at : at + size]
+            at += size
+        return parts
+
+    def bias(self, own: int) -> NDArray[np.int32]:
+        return np.frombuffer(self.parts(self.biases.index(self.biases[own]))["bias"], "<i4")
+
+    def requantization(self, own: int) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+        parts = self.parts(self.sets.index(self.sets[own]))
+        return np.frombuffer(parts["multipliers"], "<i4"), np.frombuffer(parts["shifts"], "i1")
+
+    def plane(self, own: int) -> bytes:
+        return self.parts(own)["plane"]
 
     def page_of(self, own: int) -> int:
         return min(page for page, position in enumerate(self.model_levels) if position >= own)
@@ -284,13 +315,13 @@ class OperatorView:
         total = np.full(count, 2 ** (7 - level) if level < 8 and not self.compensated else 0, np.int64)
         for number in range(own + 1):
             bits, shift, zero = self.plane_shape(number)
-            total += (unpack(self.plane(number).data, bits, count) - zero) * 2**shift
+            total += (unpack(self.plane(number), bits, count) - zero) * 2**shift
         require(total.min() >= -128 and total.max() <= 127, "weights outside int8")
         return total.reshape(self.filter_shape)
 
     def filter_scales(self, own: int) -> list[float]:
         """The float32 filter scales of an own level (7.3)."""
-        multipliers, shifts = (tensor.values().tolist() for tensor in self.requantization(own))
+        multipliers, shifts = (values.tolist() for values in self.requantization(own))
         return [
             recover_scale(self.activation.scales[0], self.output.scales[0], multiplier, shift)
             for multiplier, shift in zip(multipliers, shifts, strict=True)
@@ -356,9 +387,9 @@ def recover_scale(input_scale: float, output_scale: float, multiplier: int, shif
 
 def read_options(content: bytes, stock: str) -> dict[str, Any]:
     """Check 12 of section 9: the option map with its defaults filled in."""
-    lists = ("filter_shape", "levels", "model_levels", "requantization", "activation_bits")
+    lists = ("filter_shape", "levels", "model_levels", "bias", "requantization", "activation_bits")
     stock_options = OPERATORS[stock][0]
-    numbers = stock_options | {"version": POSITIVE, "scheme": (0, 0, 1)}
+    numbers = stock_options | {"version": POSITIVE, "scheme": (0, 0, 1), "separate": (0, 0, 1)}
     try:
         root = flexbuffers.GetRoot(bytearray(content))
         require(root.IsMap and len(root.AsMap) <= 16, "options are no map")
@@ -395,8 +426,13 @@ def read_operator(
     )
     require(len(model_levels) == level_count and model_levels == sorted(model_levels), "model_levels")
     require(model_levels[0] >= 0 and model_levels[-1] == len(levels) - 1, "model_levels")
+    biases = options.get("bias", list(range(len(levels))))
     sets = options.get("requantization", [0] * len(levels))
-    require(len(sets) == len(levels) and min(sets) >= 0 and max(sets) < len(levels), "requantization")
+    for name, numbers in (("bias", biases), ("requantization", sets)):
+        require(len(numbers) == len(levels) and numbers[0] == 0, name)
+        for position in range(1, len(numbers)):
+            before = numbers[:position]
+            require(numbers[position] in (*before, max(before) + 1), name)
     activation_bits = options.get("activation_bits", [8] * len(levels))
     require(
         len(activation_bits) == len(levels) and all(1 <= bits <= 8 for bits in activation_bits),
@@ -408,7 +444,9 @@ def read_operator(
     require(math.prod(shape) <= 2147483647, "filter_shape")
     require(stock != "DEPTHWISE_CONV_2D" or shape[0] == 1, "filter_shape")
     inputs, outputs = operator.numbers(1, "<i4"), operator.numbers(2, "<i4")
-    require(len(inputs) == 1 + 2 * len(levels) + 2 * (max(sets) + 1) and len(outputs) == 1, "inputs")
+    bringers = len({numbers.index(number) for numbers in (biases, sets) for number in numbers})
+    more = bringers if options["separate"] else 0
+    require(len(inputs) == 1 + len(levels) + more and len(outputs) == 1, "inputs")
     require(all(0 <= index < len(tensors) for index in (*inputs, *outputs)), "inputs")
     view = OperatorView(
         *place,
@@ -419,7 +457,9 @@ def read_operator(
         levels,
         model_levels,
         shape,
+        biases,
         sets,
+        options["separate"] == 1,
         activation_bits,
         [tensors[index] for index in inputs],
         tensors[outputs[0]],
@@ -434,20 +474,10 @@ def check_tensors(view: OperatorView) -> None:
         require(
             tensor.type == INT8 and len(tensor.scales) >= 1 and 0 < tensor.scales[0] < math.inf, "activation"
         )
-    expected: list[tuple[TensorView, int, int]] = []
-    count = math.prod(view.filter_shape)
+    for tensor in view.inputs[1:]:
+        require(tensor.type == UINT8 and len(tensor.data) == tensor.elements > 0, "not constant")
     for own in range(len(view.levels)):
-        bits = view.plane_shape(own)[0]
-        size = sum(field_bytes(count, width) for width in field_widths(bits))
-        multiplier, shift = view.requantization(own)
-        require(multiplier.elements in (1, view.channels), "multiplier")
-        expected.append((view.plane(own), UINT8, size))
-        expected.append((view.bias(own), INT32, view.channels))
-        expected.append((multiplier, INT32, multiplier.elements))
-        expected.append((shift, INT8, multiplier.elements))
-    for tensor, type_code, elements in expected:
-        require(tensor.type == type_code and tensor.elements == elements, "type or size of a constant")
-        require(len(tensor.data) == elements * TYPE_BYTES[type_code] > 0, "not constant")
+        view.parts(own)
 
 
 # -------------------------------------------------------------------------------------------------- file
@@ -543,10 +573,9 @@ def check_pages(
                     allowed.setdefault(tensor, set()).add(0)
                 continue
             view = nested[index]
-            own_count, set_count = len(view.levels), max(view.sets) + 1
-            for own in range(own_count):
-                first = 1 + own_count + 2 * view.sets[own]
-                for place in (1 + own, first, first + 1, 1 + own_count + 2 * set_count + own):
+            for own in range(len(view.levels)):
+                used = {view.holder(numbers.index(numbers[own])) for numbers in (view.biases, view.sets)}
+                for place in {1 + own} | used:
                     allowed.setdefault(inputs[place], set()).add(view.page_of(own))
         for index, table in enumerate(subgraph.tables(0)):
             tensor = read_tensor(table, data)

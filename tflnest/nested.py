@@ -1,8 +1,8 @@
 """Nested operators: what stands in a TFLNEST_* operator of a file, and the stock operator it is at a level.
 
 A nested operator computes what its stock counterpart computes, with weights from planes, and with a bias and
-requantization per level. Its inputs are: the activation; one bias per level; multiplier and shift of each
-requantization set; one plane per level. FORMAT.md is the specification.
+requantization per level. Its inputs are the activation, and a tensor of bytes per level: the plane, and behind it what
+else the level brings. FORMAT.md is the specification.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tflnest.errors import FormatError, UsageError
 from tflnest.graph import Graph, Operator, Quantization, Subgraph, Tensor
 from tflnest.nesting import MASTER_BITS, Nesting, Scheme
 from tflnest.packing import packed_bytes, unpack
+from tflnest.parts import Layout, Part, find_parts
 from tflnest.requantization import recover_filter_scales
 from tflnest.schema import enum_names, enum_value
 
@@ -61,16 +62,18 @@ FILTER_RANK = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "FULLY_CONNECTED": 2}
 #: Options of every nested operator.
 _OWN_OPTIONS = (
     "activation_bits",
+    "bias",
     "filter_shape",
     "levels",
     "model_levels",
     "requantization",
     "scheme",
+    "separate",
     "version",
 )
 
 #: Range of each option of a stock operator that is a number; the schema's integers have 32 bits.
-OPTION_RANGES = {"depth_multiplier": (0, (1 << 31) - 1), "keep_num_dims": (0, 1)}
+OPTION_RANGES = {"depth_multiplier": (0, (1 << 31) - 1), "keep_num_dims": (0, 1), "separate": (0, 1)}
 
 #: Range of all others that are numbers.
 POSITIVE = (1, (1 << 31) - 1)
@@ -106,8 +109,8 @@ class StockForm:
 
     Attributes:
         operator: CONV_2D, DEPTHWISE_CONV_2D or FULLY_CONNECTED with inputs (activation, filter, bias).
-        filter: int8 constant with its scales.
-        bias: int32 constant.
+        filter: int8 constant with its scales, as if it were the tensor of plane 0.
+        bias: int32 constant, as if it were the tensor that holds it, which may be that of plane 0 too.
     """
 
     operator: Operator
@@ -127,10 +130,10 @@ class NestedOperator:
         nesting: Chain and scheme of its weights.
         model_levels: For each level of the model, the position in `nesting.levels` that this operator runs.
         filter_shape: Shape of the filter.
-        biases: Tensor index of the int32 bias of each own level.
-        multipliers: Tensor index of the int32 multipliers of each own level.
-        shifts: Tensor index of the int8 shifts of each own level.
-        planes: Tensor index of each plane.
+        biases: The int32 bias of each own level; levels may share one.
+        multipliers: The int32 multipliers of each own level; levels may share them.
+        shifts: The int8 shifts of each own level, as many as multipliers.
+        planes: Each plane.
         activation_bits: Bits at which each own level reads its activation; 8 is all of them.
         scope: Name that recipes and `set_level` match: that of the filter, or of the output where it has none.
     """
@@ -142,10 +145,10 @@ class NestedOperator:
     nesting: Nesting
     model_levels: tuple[int, ...]
     filter_shape: tuple[int, ...]
-    biases: tuple[int, ...]
-    multipliers: tuple[int, ...]
-    shifts: tuple[int, ...]
-    planes: tuple[int, ...]
+    biases: tuple[Part, ...]
+    multipliers: tuple[Part, ...]
+    shifts: tuple[Part, ...]
+    planes: tuple[Part, ...]
     activation_bits: tuple[int, ...]
     scope: str
 
@@ -170,12 +173,17 @@ class NestedOperator:
     def pages_of_inputs(self) -> dict[int, int]:
         """The highest page that each constant input may lie in, by tensor index."""
         pages: dict[int, int] = {}
-        for position, inputs in enumerate(
+        for position, parts in enumerate(
             zip(self.biases, self.multipliers, self.shifts, self.planes, strict=True)
         ):
             page = self.page_of(position)
-            pages.update({index: min(page, pages.get(index, page)) for index in inputs})
+            pages.update({part.tensor: min(page, pages.get(part.tensor, page)) for part in parts})
         return pages
+
+    @property
+    def is_per_channel(self) -> tuple[bool, ...]:
+        """Whether each own level has a multiplier per channel instead of one for all."""
+        return tuple(part.size > 4 for part in self.multipliers)
 
     def weights_at(self, subgraph: Subgraph, level: int, read: ReadTensor) -> NDArray[np.int8]:
         """The weights of a level, expanded.
@@ -192,8 +200,8 @@ class NestedOperator:
             FormatError: They leave the range of int8.
         """
         codes = [
-            unpack(read(subgraph.tensors[index]).reshape(-1), plane.bits, self.weights)
-            for index, plane in zip(
+            unpack(part.values(read(subgraph.tensors[part.tensor]), "u1"), plane.bits, self.weights)
+            for part, plane in zip(
                 self.planes[: self.nesting.index(level) + 1], self.nesting.planes, strict=False
             )
         ]
@@ -216,18 +224,18 @@ class NestedOperator:
         tensors = subgraph.tensors
         weights = self.weights_at(subgraph, level, read) if expanded else None
         activation, output = tensors[self.operator.inputs[0]], tensors[self.operator.outputs[0]]
-        multiplier = read(tensors[self.multipliers[position]]).reshape(-1)
-        scales = recover_filter_scales(
-            activation.scale,
-            output.scale,
-            multiplier,
-            read(tensors[self.shifts[position]]).reshape(-1),
-        )
+
+        def values(part: Part, dtype: str) -> NDArray[Any]:
+            return part.values(read(tensors[part.tensor]), dtype)
+
+        multiplier, shift = values(self.multipliers[position], "<i4"), values(self.shifts[position], "i1")
+        scales = recover_filter_scales(activation.scale, output.scale, multiplier, shift)
         axis = CHANNEL_AXIS[self.stock]
         zeros = np.zeros(scales.size, dtype=np.int64)
+        plane, bias = self.planes[0].tensor, self.biases[position]
         filter_tensor = Tensor(
-            index=self.planes[0],
-            name=tensors[self.planes[0]].name,
+            index=plane,
+            name=tensors[plane].name,
             shape=self.filter_shape,
             shape_signature=self.filter_shape,
             type="INT8",
@@ -235,19 +243,18 @@ class NestedOperator:
             buffer=0,
             data=weights,
         )
-        bias = tensors[self.biases[position]]
         bias_scales = (np.float32(activation.scale) * scales).astype(np.float32)
         bias_tensor = Tensor(
-            index=bias.index,
-            name=bias.name,
+            index=bias.tensor,
+            name="",
             shape=(self.channels,),
             shape_signature=(self.channels,),
             type="INT32",
             quantization=Quantization(bias_scales, zeros, 0),
             buffer=0,
-            data=read(bias).reshape(-1),
+            data=values(bias, "<i4"),
         )
-        inputs = (self.operator.inputs[0], filter_tensor.index, bias.index)
+        inputs = (self.operator.inputs[0], filter_tensor.index, bias.tensor)
         operator = Operator(
             self.operator.index, self.stock, self.stock_version, inputs, self.operator.outputs, self.options
         )
@@ -310,8 +317,11 @@ def encode_options(
     nesting: Nesting,
     model_levels: Sequence[int],
     filter_shape: Sequence[int],
+    *,
+    bias: Sequence[int],
     requantization: Sequence[int],
     activation_bits: Sequence[int] = (),
+    is_separate: bool = False,
 ) -> bytes:
     """The flexbuffer of a nested operator.
 
@@ -322,8 +332,10 @@ def encode_options(
         nesting: Chain and scheme.
         model_levels: Own level position per model level.
         filter_shape: Shape of the filter.
+        bias: Which bias each own level uses.
         requantization: Requantization set per own level.
         activation_bits: Bits at which each own level reads its activation; empty for 8 everywhere.
+        is_separate: Whether what levels bring beside their planes lies in tensors of its own.
     """
     values: dict[str, Any] = {
         "filter_shape": list(filter_shape),
@@ -331,10 +343,14 @@ def encode_options(
         "model_levels": list(model_levels),
         "version": version,
     }
+    if list(bias) != list(range(len(bias))):
+        values["bias"] = list(bias)
     if any(requantization):
         values["requantization"] = list(requantization)
     if any(bits != MASTER_BITS for bits in activation_bits):
         values["activation_bits"] = list(activation_bits)
+    if is_separate:
+        values["separate"] = 1
     if nesting.scheme is not Scheme.BUCKET:
         values["scheme"] = list(Scheme).index(nesting.scheme)
     for name, default in STOCK_OPTIONS[stock].items():
@@ -450,41 +466,53 @@ def parse(operator: Operator, subgraph: Subgraph) -> NestedOperator:
         raise FormatError(
             f"{where}: model_levels {list(model_levels)} do not rise to the last of {count} own levels"
         )
-    sets = options.integers("requantization", (0,) * count)
-    if len(sets) != count or not all(0 <= item <= max(sets) < count for item in sets):
-        raise FormatError(f"{where}: requantization {list(sets)} does not fit {count} levels")
     activation_bits = options.integers("activation_bits", (MASTER_BITS,) * count)
     if len(activation_bits) != count or not all(1 <= bits <= MASTER_BITS for bits in activation_bits):
         raise FormatError(
             f"{where}: activation_bits {list(activation_bits)} are not {count} widths of 1..{MASTER_BITS}"
         )
-    set_count = max(sets) + 1
-    expected = 1 + 2 * count + 2 * set_count
-    if len(operator.inputs) != expected or len(operator.outputs) != 1 or -1 in operator.inputs:
-        raise FormatError(f"{where}: it has {len(operator.inputs)} inputs, its options ask for {expected}")
-    biases = operator.inputs[1 : 1 + count]
-    first_set = 1 + count
-    multipliers = tuple(operator.inputs[first_set + 2 * item] for item in sets)
-    shifts = tuple(operator.inputs[first_set + 2 * item + 1] for item in sets)
-    planes = operator.inputs[first_set + 2 * set_count :]
+    stock_version = _in_range("version", options.integer("version"), where)
+    stock_options = _parse_stock_options(stock, options, where)
+    filter_shape = options.integers("filter_shape")
+    _check_shape(stock, filter_shape, where)
+    layout = Layout(
+        filter_shape[CHANNEL_AXIS[stock]],
+        tuple(packed_bytes(math.prod(filter_shape), plane.bits) for plane in nesting.planes),
+        _numbers("bias", options, tuple(range(count)), where),
+        _numbers("requantization", options, (0,) * count, where),
+        bool(_in_range("separate", options.integer("separate", 0), where)),
+    )
     tensors = subgraph.tensors
+    parts = find_parts(operator, layout, tensors, where)
     nested = NestedOperator(
         operator=operator,
         stock=stock,
-        stock_version=_in_range("version", options.integer("version"), where),
-        options=_parse_stock_options(stock, options, where),
+        stock_version=stock_version,
+        options=stock_options,
         nesting=nesting,
         model_levels=model_levels,
-        filter_shape=options.integers("filter_shape"),
-        biases=biases,
-        multipliers=multipliers,
-        shifts=shifts,
-        planes=planes,
+        filter_shape=filter_shape,
+        biases=parts.biases,
+        multipliers=parts.multipliers,
+        shifts=parts.shifts,
+        planes=parts.planes,
         activation_bits=activation_bits,
-        scope=tensors[planes[0]].name or tensors[operator.outputs[0]].name,
+        scope=tensors[parts.planes[0].tensor].name or tensors[operator.outputs[0]].name,
     )
-    _check_tensors(nested, tensors, where)
+    for index in (operator.inputs[0], operator.outputs[0]):
+        if tensors[index].type != "INT8" or not 0 < tensors[index].scale < math.inf:
+            raise FormatError(f"{where}: tensor {tensors[index].label} is no quantized INT8 activation")
     return nested
+
+
+def _numbers(name: str, options: _Options, default: tuple[int, ...], where: str) -> tuple[int, ...]:
+    """Which bias or set each own level uses: one of a level below, or the next one."""
+    numbers = options.integers(name, default)
+    if len(numbers) != len(default) or not all(
+        0 <= number <= max(numbers[:position], default=-1) + 1 for position, number in enumerate(numbers)
+    ):
+        raise FormatError(f"{where}: {name} {list(numbers)} does not fit {len(default)} levels")
+    return numbers
 
 
 def _parse_nesting(options: _Options, where: str) -> Nesting:
@@ -518,34 +546,11 @@ def _in_range(name: str, value: int, where: str) -> int:
     return value
 
 
-def _check_tensors(nested: NestedOperator, tensors: Sequence[Tensor], where: str) -> None:
-    shape = nested.filter_shape
+def _check_shape(stock: str, shape: Sequence[int], where: str) -> None:
     if (
-        len(shape) != FILTER_RANK[nested.stock]
+        len(shape) != FILTER_RANK[stock]
         or any(not 0 < dimension <= MAX_DIMENSION for dimension in shape)
-        or nested.weights > MAX_WEIGHTS
-        or (nested.stock == "DEPTHWISE_CONV_2D" and shape[0] != 1)
+        or math.prod(shape) > MAX_WEIGHTS
+        or (stock == "DEPTHWISE_CONV_2D" and shape[0] != 1)
     ):
-        raise FormatError(f"{where}: filter_shape {list(shape)} is no shape of a {nested.stock} filter")
-    for index, plane in zip(nested.planes, nested.nesting.planes, strict=True):
-        _check_constant(
-            tensors[index], "UINT8", (packed_bytes(nested.weights, plane.bits),), "a plane", where
-        )
-    for index in nested.biases:
-        _check_constant(tensors[index], "INT32", (nested.channels,), "a bias", where)
-    per_tensor_allowed = (1, nested.channels)
-    for multiplier, shift in zip(nested.multipliers, nested.shifts, strict=True):
-        _check_constant(tensors[multiplier], "INT32", per_tensor_allowed, "a multiplier", where)
-        _check_constant(tensors[shift], "INT8", (tensors[multiplier].size,), "a shift", where)
-    for index in (nested.operator.inputs[0], nested.operator.outputs[0]):
-        if tensors[index].type != "INT8" or not 0 < tensors[index].scale < math.inf:
-            raise FormatError(f"{where}: tensor {tensors[index].label} is no quantized INT8 activation")
-
-
-def _check_constant(tensor: Tensor, type_name: str, sizes: Sequence[int], what: str, where: str) -> None:
-    if tensor.type != type_name or tensor.size not in sizes or not tensor.is_constant:
-        allowed = " or ".join(f"{size:,}" for size in dict.fromkeys(sizes))
-        raise FormatError(
-            f"{where}: tensor {tensor.label} is {tensor.type} with {tensor.size:,} elements; "
-            f"{what} is a constant {type_name} with {allowed}"
-        )
+        raise FormatError(f"{where}: filter_shape {list(shape)} is no shape of a {stock} filter")

@@ -73,7 +73,7 @@ class Constants:
         own = program.tensors[value.tensor].dtype
         text = f"{self.page(page)}.{member.name}"
         if value.offset:
-            text = f"&{text}[{value.offset // member.values.itemsize}]"
+            return f"(const void *)&{text}[{value.offset // member.values.itemsize}]"
         return text if own == member.values.dtype else f"(const void *){text}"
 
     def _add(self, values: NDArray[Any], name: str) -> str:

@@ -136,13 +136,9 @@ def _take_nested(step: DeviceStep, take: Any) -> None:
     nested = step.nested
     assert nested is not None
     prefix = f"operator_{step.operator.index}"
-    for level, plane, bias, multiplier, shift in zip(
-        nested.nesting.levels, nested.planes, nested.biases, nested.multipliers, nested.shifts, strict=True
-    ):
-        take(plane, f"{prefix}_plane_{level}")
-        take(bias, f"{prefix}_bias_{level}")
-        take(multiplier, f"{prefix}_multipliers_{level}")
-        take(shift, f"{prefix}_shifts_{level}")
+    for level, plane, bias in zip(nested.nesting.levels, nested.planes, nested.biases, strict=True):
+        take(plane.tensor, f"{prefix}_level_{level}")
+        take(bias.tensor, f"{prefix}_constants_{level}")
 
 
 _ROLES: dict[str, Sequence[str]] = {

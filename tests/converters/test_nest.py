@@ -90,9 +90,9 @@ def test_pages_hold_the_planes_and_biases_of_their_level():
     tensors = model.graph.main.tensors
     for operator in operators_of(model):
         for position in range(3):
-            assert tensors[operator.planes[position]].buffer in pages[position]
-        for index in (*operator.multipliers, *operator.shifts):
-            assert tensors[index].buffer in pages[0]
+            assert tensors[operator.planes[position].tensor].buffer in pages[position]
+        for part in (*operator.multipliers, *operator.shifts):
+            assert tensors[part.tensor].buffer in pages[0]
     constants = {tensor.buffer for tensor in tensors if tensor.is_constant}
     assert set().union(*pages) == constants
     assert sum(len(page) for page in pages) == len(constants)
@@ -121,13 +121,14 @@ def test_biases_that_differ_lie_in_the_pages_of_their_levels():
     pages = [{segment.buffer for segment in page.segments} for page in model.directory.pages]
     tensors = model.graph.main.tensors
     for operator in operators_of(model):
-        for position, index in enumerate(operator.biases):
-            assert tensors[index].buffer in pages[position]
+        for position, part in enumerate(operator.biases):
+            assert tensors[part.tensor].buffer in pages[position]
             np.testing.assert_array_equal(
-                tensors[index].data, parameters[0, operator.operator.index][position].bias
+                part.values(tensors[part.tensor].data, "<i4"),
+                parameters[0, operator.operator.index][position].bias,
             )
         stock = source.graph.main.operators[operator.operator.index]
-        assert operator.biases[-1] == stock.inputs[2]  # the full-bit bias takes the place of the source's
+        assert stock.inputs[2] in operator.operator.inputs  # a level takes the place of the source's bias
 
 
 def test_scales_that_differ_are_requantization_sets_in_the_pages_of_their_levels():
@@ -144,8 +145,8 @@ def test_scales_that_differ_are_requantization_sets_in_the_pages_of_their_levels
     main = model.graph.main
     for operator in operators_of(model):
         assert operator.multipliers[0] == operator.multipliers[2] != operator.multipliers[1]
-        assert main.tensors[operator.multipliers[0]].buffer in pages[0]
-        assert main.tensors[operator.multipliers[1]].buffer in pages[1]
+        assert main.tensors[operator.multipliers[0].tensor].buffer in pages[0]
+        assert main.tensors[operator.multipliers[1].tensor].buffer in pages[1]
         stock = materialize(model, 6).graph.main.operators[operator.operator.index]
         scales = source.graph.main.tensors[source.graph.main.operators[stock.index].inputs[1]]
         got = materialize(model, 6).graph.main.tensors[stock.inputs[1]].quantization.scale
@@ -284,8 +285,11 @@ def test_shared_filters_shared_biases_and_missing_biases(scheme):
     first, second, third, grouped = operators_of(model)
     assert first.planes == second.planes != third.planes
     assert grouped.filter_shape == (8, 3, 3, 2)
-    zeros = [model.graph.main.tensors[index].data.any() for index in (*second.biases, *grouped.biases)]
-    assert not any(zeros)
+    tensors = model.graph.main.tensors
+    for part in (*second.biases, *grouped.biases):
+        assert not part.values(tensors[part.tensor].data, "<i4").any()
+    separate = [len(item.operator.inputs) - 4 for item in (first, second, third, grouped)]
+    assert separate == [1, 1, 0, 0]  # one bias and one set in a tensor of their own
     x = random_inputs(source, 4)
     np.testing.assert_array_equal(Interpreter(model=model).run(x), Interpreter(model=source).run(x))
     for level in (4, 6):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from tflnest.kernels.geometry import Window
 from tflnest.kernels.quantized import Requantization as ReferenceRequantization
 from tflnest.nesting import Nesting, Scheme
 from tflnest.packing import pack
+from tflnest.parts import Part
 
 #: (chain, scheme), None for flat weights.
 NESTINGS: tuple[Nesting | None, ...] = (
@@ -162,13 +164,18 @@ def weights_and_filter(
             field.bits,
             field.shift,
         )
-        for field in level_fields(nesting, level, range(len(packed)), weights.size)
+        for field in level_fields(nesting, level, _apart(packed), weights.size)
     )
     disjoint = int(nesting.scheme is Scheme.BUCKET)
     offset = level_offset(nesting, level)
     return weights, replace(
         flat, values=None, fields=parts, field_count=len(parts), offset=offset, disjoint=disjoint
     )
+
+
+def _apart(planes: Sequence[NDArray[np.uint8]]) -> list[Part]:
+    """Every plane in a tensor of its own, which its number names."""
+    return [Part(number, 0, plane.size) for number, plane in enumerate(planes)]
 
 
 def _aligned(data: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -29,7 +29,7 @@ from tflnest.controller_entry import Choice
 from tflnest.errors import FormatError
 from tflnest.graph import Subgraph
 from tflnest.materialization import materialize
-from tflnest.model import Model, add_constant, set_metadata
+from tflnest.model import Model, set_metadata
 from tflnest.narrowing import narrowed
 from tflnest.nested import NestedOperator, nested_operators
 from tflnest.nesting import Nesting, Scheme
@@ -124,8 +124,10 @@ def test_option_table_agrees() -> None:
             "levels",
             "model_levels",
             "version",
+            "bias",
             "requantization",
             "scheme",
+            "separate",
             "activation_bits",
         }
     for key, enum in (("padding", "Padding"), ("fused_activation_function", "ActivationFunctionType")):
@@ -238,7 +240,7 @@ def example() -> bytes:
 
 def test_the_example_is_what_the_writer_writes(example: bytes) -> None:
     written, listed = Model.from_bytes(format_example.build()), Model.from_bytes(example)
-    assert len(example) == 1488
+    assert len(example) == 1136
     for ours, theirs in zip(written.graph.main.tensors, listed.graph.main.tensors, strict=True):
         assert ours == theirs
         assert np.array_equal(ours.data, theirs.data) if ours.is_constant else theirs.data is None
@@ -268,12 +270,12 @@ def test_the_example_decodes_to_what_is_stated(example: bytes) -> None:
     }
     for own, level in enumerate(format_example.LEVELS):
         assert stated[f"weights at level {level}"] == operator.weights(own).tolist()
-        assert stated[f"bias at level {level}"] == [[value] for value in operator.bias(own).values()]
-        codes = second_reader.unpack(operator.plane(own).data, operator.plane_shape(own)[0], 18)
+        assert stated[f"bias at level {level}"] == [[value] for value in operator.bias(own)]
+        codes = second_reader.unpack(operator.plane(own), operator.plane_shape(own)[0], 18)
         assert stated[f"codes of plane {own}"] == codes.reshape(3, 6).tolist()
     multiplier, shift = operator.requantization(0)
-    assert stated["multiplier"] == [[value] for value in multiplier.values()]
-    assert stated["shift"] == [[value] for value in shift.values()]
+    assert stated["multiplier"] == [[value] for value in multiplier]
+    assert stated["shift"] == [[value] for value in shift]
     assert np.array_equal(np.float32(np.ravel(stated["filter scale"])), np.float32(operator.filter_scales(0)))
     assert np.array_equal(operator.weights(2), format_example.weights())
     for page in file.directory.pages:
@@ -287,7 +289,7 @@ def test_the_example_has_its_parts_where_it_says(example: bytes) -> None:
         (int(offset, 16), int(size), content)
         for offset, size, content in re.findall(r"\| (0x[0-9a-f]{3}) \| (\d+) \| (.*) \|", TEXT)
     ]
-    assert len(rows) == 17
+    assert len(rows) == 12
     segments = {s.buffer: (s.offset, s.size) for page in model.directory.pages for s in page.segments}
     listed = {
         int(re.findall(r"buffer (\d)", text)[0]): (at, size) for at, size, text in rows if "buffer" in text
@@ -409,7 +411,7 @@ def check_operator(view: second_reader.OperatorView, subgraph: Subgraph, operato
     for own, level in enumerate(view.levels):
         form = operator.stock_form(subgraph, level, lambda tensor: tensor.data)
         assert np.array_equal(view.weights(own), form.filter.data)
-        assert np.array_equal(view.bias(own).values(), form.bias.data)
+        assert np.array_equal(view.bias(own), form.bias.data)
         assert form.filter.quantization is not None and form.bias.quantization is not None
         scales = np.float32(view.filter_scales(own))
         assert np.array_equal(scales, form.filter.quantization.scale)
@@ -453,19 +455,16 @@ def test_both_readers_agree_on_requantization_sets() -> None:
     multiplier, shift = second_reader.multiplier_of(
         example.activation.scales[0], scale, example.output.scales[0]
     )
-    extra = [
-        add_constant(model.tree, subgraph, np.array([multiplier], np.int32), "INT32"),
-        add_constant(model.tree, subgraph, np.array([shift], np.int8), "INT8"),
-    ]
-    inputs = list(subgraph.operators[0].inputs)
-    subgraph.operators[0].inputs = [*inputs[:4], *extra, *inputs[4:]]
+    more = np.frombuffer(np.int32(multiplier).tobytes() + np.int8(shift).tobytes(), np.uint8)
+    buffer = model.tree.buffers[subgraph.tensors[subgraph.operators[0].inputs[2]].buffer]
+    buffer.data = np.concatenate([np.array(buffer.data), more])
+    subgraph.tensors[subgraph.operators[0].inputs[2]].shape = [len(buffer.data)]
     edit_options(model, requantization=[0, 1, 1])
-    list_in_directory(model, 0, [subgraph.tensors[index].buffer for index in extra])
     model.changed()
     content = model.to_bytes()
     assert check_agreement(Model.from_bytes(content)) == 1
     view = second_reader.read(content).operators[0]
-    assert (len(view.filter_scales(0)), len(view.filter_scales(1))) == (1, 3)
+    assert (len(view.filter_scales(0)), len(view.filter_scales(1))) == (3, 1)
     assert second_reader.read(content).operators[0].sets == [0, 1, 1]
 
 
@@ -479,7 +478,7 @@ def test_second_reader_agrees_with_what_materialize_writes() -> None:
             filter_tensor, bias = main.tensors[operator.inputs[1]], main.tensors[operator.inputs[2]]
             own = view.model_levels[position]
             assert np.array_equal(filter_tensor.data, view.weights(own))
-            assert np.array_equal(bias.data, view.bias(own).values())
+            assert np.array_equal(bias.data, view.bias(own))
             assert filter_tensor.quantization is not None
             assert np.array_equal(filter_tensor.quantization.scale, np.float32(view.filter_scales(own)))
             assert filter_tensor.quantization.axis == second_reader.OPERATORS[view.stock][2]
@@ -573,16 +572,16 @@ def test_patching_alone_changes_nothing(example: bytes) -> None:
         pytest.param(66, b"\1", id="reserved word"),
         pytest.param(76, b"\1", id="page index"),
         pytest.param(78, b"\5", id="level of a page"),
-        pytest.param(80, struct.pack("<I", 64), id="page size"),
+        pytest.param(80, struct.pack("<I", 56), id="page size"),
         pytest.param(84, struct.pack("<I", 0), id="page CRC"),
         pytest.param(88, struct.pack("<I", 1), id="first segment"),
-        pytest.param(92, struct.pack("<I", 3), id="segments of a page"),
-        pytest.param(136, struct.pack("<I", 4), id="a buffer twice"),
+        pytest.param(92, struct.pack("<I", 2), id="segments of a page"),
+        pytest.param(136, struct.pack("<I", 2), id="a buffer twice"),
         pytest.param(136, struct.pack("<I", 99), id="no such buffer"),
         pytest.param(136, struct.pack("<I", 3), id="another buffer"),
-        pytest.param(140, struct.pack("<I", 0x2C4), id="segment offset"),
-        pytest.param(144, struct.pack("<I", 15), id="segment size"),
-        pytest.param(232, b"\xff", id="recipe is no UTF-8"),
+        pytest.param(140, struct.pack("<I", 0x1E4), id="segment offset"),
+        pytest.param(144, struct.pack("<I", 42), id="segment size"),
+        pytest.param(172, b"\xff", id="recipe is no UTF-8"),
     ],
 )
 def test_both_readers_reject_a_wrong_directory(example: bytes, at: int, replacement: bytes) -> None:
@@ -596,7 +595,7 @@ def test_both_readers_reject_a_wrong_directory(example: bytes, at: int, replacem
 
 @pytest.mark.parametrize(
     "at",
-    [0x0B0, 0x0DC, 0x0E4, 0x188, 0x1F0, 0x1F3, 0x2C0, 0x33C, 0x4BD],
+    [0x090, 0x0BC, 0x0C4, 0x12C, 0x208, 0x20B, 0x1E0, 0x27C, 0x35D],
     ids=["identity", "CRC", "level", "recipe", "shift", "padding", "plane", "option", "scale"],
 )
 def test_both_readers_reject_a_flipped_bit(example: bytes, at: int) -> None:
@@ -605,7 +604,7 @@ def test_both_readers_reject_a_flipped_bit(example: bytes, at: int) -> None:
     both_reject(bytes(damaged))
 
 
-@pytest.mark.parametrize("size", [0, 7, 40, 160, 1000, 1487])
+@pytest.mark.parametrize("size", [0, 7, 40, 160, 1000, 1135])
 def test_both_readers_reject_a_short_file(example: bytes, size: int) -> None:
     both_reject(example[:size])
 
@@ -639,13 +638,13 @@ def _options(drop: tuple[str, ...] = (), **changes: Any) -> Callable[[Model], No
 
 
 def _plane_too_high(model: Model) -> None:
-    list_in_directory(model, 2, [2])  # plane 1, which level 6 reads
+    list_in_directory(model, 2, [2])  # plane 1 and its bias, which level 6 reads
 
 
 def _constant_in_no_page(model: Model) -> None:
     assert model.directory is not None
     pages = [[segment.buffer for segment in item.segments] for item in model.directory.pages]
-    replace_pages(model, [[buffer for buffer in item if buffer != 8] for item in pages])
+    replace_pages(model, [[buffer for buffer in item if buffer != 3] for item in pages])
 
 
 def _type_of_plane(model: Model) -> None:
@@ -674,10 +673,10 @@ def _activation_scale(value: float) -> Callable[[Model], None]:
         pytest.param(_inputs(lambda inputs: [*inputs, inputs[-1]]), id="an input more"),
         pytest.param(_inputs(lambda inputs: [*inputs[:-1], -1]), id="an absent input"),
         pytest.param(
-            _inputs(lambda inputs: [*inputs[:6], inputs[7], *inputs[7:]]), id="a plane of another size"
+            _inputs(lambda inputs: [*inputs[:1], inputs[2], *inputs[2:]]), id="a plane of another size"
         ),
         pytest.param(
-            _inputs(lambda inputs: [inputs[0], inputs[0], *inputs[2:]]), id="a bias that is no constant"
+            _inputs(lambda inputs: [inputs[0], inputs[0], *inputs[2:]]), id="a plane that is no constant"
         ),
         pytest.param(_type_of_plane, id="type of a plane"),
         pytest.param(_activation_without_scale, id="activation without scale"),
@@ -703,10 +702,16 @@ def _activation_scale(value: float) -> Callable[[Model], None]:
         pytest.param(_options(model_levels=[-1, 1, 2]), id="model_levels negative"),
         pytest.param(_options(scheme=2), id="scheme"),
         pytest.param(_options(scheme=1), id="scheme with other planes"),
-        pytest.param(_options(requantization=[0, 1, 1]), id="requantization without inputs"),
+        pytest.param(_options(requantization=[0, 1, 1]), id="multipliers that are not there"),
         pytest.param(_options(requantization=[0, 0]), id="requantization too short"),
         pytest.param(_options(requantization=[-1, 0, 0]), id="requantization negative"),
-        pytest.param(_options(requantization=[3, 0, 0]), id="requantization too high"),
+        pytest.param(_options(requantization=[0, 2, 0]), id="requantization too high"),
+        pytest.param(_options(requantization=[1, 0, 0]), id="requantization in another order"),
+        pytest.param(_options(bias=[0, 0, 0]), id="biases that nothing uses"),
+        pytest.param(_options(bias=[0, 1]), id="bias too short"),
+        pytest.param(_options(bias=[0, 2, 1]), id="bias in another order"),
+        pytest.param(_options(separate=1), id="constants that are not separate"),
+        pytest.param(_options(separate=2), id="separate"),
         pytest.param(_options(activation_bits=[4, 8]), id="activation_bits too short"),
         pytest.param(_options(activation_bits=[0, 8, 8]), id="activations of 0 bits"),
         pytest.param(_options(activation_bits=[4, 8, 9]), id="activations of 9 bits"),
@@ -732,9 +737,10 @@ def test_both_readers_reject_weights_outside_int8() -> None:
     """Planes of `compensated` can hold sums that no int8 filter has."""
     model = nested_model(mixed_model(), Recipe(levels=(6, 8), scheme=Scheme.COMPENSATED))
     subgraph, operator = nested_operators(model.graph)[0]
-    for index in operator.planes:
-        data = model.tree.buffers[subgraph.tensors[index].buffer].data
-        model.tree.buffers[subgraph.tensors[index].buffer].data = np.zeros(len(data), np.uint8)
+    for plane in operator.planes:
+        data = np.array(model.tree.buffers[subgraph.tensors[plane.tensor].buffer].data)
+        data[: plane.size] = 0
+        model.tree.buffers[subgraph.tensors[plane.tensor].buffer].data = data
     model.changed()
     content = model.to_bytes()
     with pytest.raises(RejectedError, match="outside int8"):
@@ -746,8 +752,11 @@ def test_both_readers_reject_weights_outside_int8() -> None:
 def test_both_readers_reject_a_multiplier_that_no_scale_gives() -> None:
     model = Model.from_bytes(format_example.build())
     _, operator = nested_operators(model.graph)[0]
-    buffer = model.graph.main.tensors[operator.multipliers[0]].buffer
-    model.tree.buffers[buffer].data = np.array([1832519293, 1832519294, 1832519293], "<i4").view(np.uint8)
+    part = operator.multipliers[0]
+    buffer = model.tree.buffers[model.graph.main.tensors[part.tensor].buffer]
+    buffer.data = np.array(buffer.data)
+    multipliers = np.array([1832519293, 1832519294, 1832519293], "<i4")
+    buffer.data[part.offset : part.offset + part.size] = multipliers.view(np.uint8)
     model.changed()
     content = model.to_bytes()
     with pytest.raises(RejectedError, match="no filter scale"):

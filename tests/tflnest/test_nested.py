@@ -18,7 +18,13 @@ from tflnest.nested import encode_options, nested_operators, parse, unusable_opt
 from tflnest.nesting import Nesting, Scheme
 
 #: Options of the first operator of `victim`, a 1x1 convolution with 4 channels of 4 weights.
-OPTIONS = {"filter_shape": [4, 1, 1, 4], "levels": [4, 6, 8], "model_levels": [0, 1, 2], "version": 3}
+OPTIONS = {
+    "bias": [0, 0, 0],
+    "filter_shape": [4, 1, 1, 4],
+    "levels": [4, 6, 8],
+    "model_levels": [0, 1, 2],
+    "version": 3,
+}
 
 
 def victim() -> Model:
@@ -133,10 +139,15 @@ def test_the_stock_form_has_the_weights_scales_and_biases_of_the_source(scheme):
         ({"scheme": 2}, "scheme 2 is unknown"),
         ({"scheme": -1}, "scheme -1 is unknown"),
         ({"scheme": 1}, "a plane is a constant UINT8 with"),
-        ({"requantization": [0, 0]}, "does not fit 3 levels"),
-        ({"requantization": [0, 0, 3]}, "does not fit 3 levels"),
+        ({"requantization": [0, 0]}, r"requantization \[0, 0\] does not fit 3 levels"),
+        ({"requantization": [0, 0, 2]}, "does not fit 3 levels"),
+        ({"requantization": [1, 0, 0]}, "does not fit 3 levels"),
         ({"requantization": [0, -1, 0]}, "does not fit 3 levels"),
-        ({"requantization": [0, 1, 1]}, r"it has \d+ inputs, its options ask for"),
+        ({"requantization": [0, 1, 1]}, "what a level brings is a constant UINT8 with 9 or 24"),
+        ({"bias": [0, 2, 1]}, r"bias \[0, 2, 1\] does not fit 3 levels"),
+        ({"bias": None}, "what a level brings is a constant UINT8 with 20"),
+        ({"separate": 1}, "it has 4 inputs, its options ask for 5"),
+        ({"separate": 2}, r"separate 2 is not within 0\.\.1"),
         ({"padding": 7}, "padding 7 is unknown"),
         ({"fused_activation_function": 99}, "fused_activation_function 99 is unknown"),
         ({"stride_w": 0}, "stride_w 0 is not within"),
@@ -150,8 +161,8 @@ def test_the_stock_form_has_the_weights_scales_and_biases_of_the_source(scheme):
         ({"filter_shape": [4, -1, 1, 4]}, "is no shape"),
         ({"filter_shape": [1 << 24, 1, 1, 1]}, "is no shape"),
         ({"filter_shape": [4, 1 << 20, 1 << 20, 1 << 20]}, "is no shape"),
-        ({"filter_shape": [4, 1, 1, 5]}, r"a plane is a constant UINT8 with 16"),
-        ({"filter_shape": [2, 1, 1, 8]}, "a bias is a constant INT32 with 2"),
+        ({"filter_shape": [4, 1, 1, 5]}, "what a level brings is a constant UINT8 with 37 or 52"),
+        ({"filter_shape": [2, 1, 1, 8]}, "what a level brings is a constant UINT8 with 21 or 26"),
     ],
 )
 def test_options_that_make_no_sense(changes, message):
@@ -189,7 +200,7 @@ def operator_of(model: Model) -> Any:
 
 
 def tensor_of(model: Model, position: int) -> Any:
-    """A tensor among the inputs of the first operator: activation, 3 biases, multiplier, shift, 3 planes."""
+    """A tensor among the inputs of the first operator: activation, and what 3 levels bring."""
     return model.tree.subgraphs[0].tensors[operator_of(model).inputs[position]]
 
 
@@ -215,12 +226,12 @@ def _swap(first: int, second: int) -> Callable[[Model], None]:
 
 
 def _activation_as_plane(model: Model) -> None:
-    tensor_of(model, 6).buffer = 0
+    tensor_of(model, 2).buffer = 0
 
 
 def _short_plane(model: Model) -> None:
-    tensor_of(model, 7).shape = [2]
-    tensor_of(model, 7).buffer = add_buffer(model.tree, bytes(2))
+    tensor_of(model, 2).shape = [2]
+    tensor_of(model, 2).buffer = add_buffer(model.tree, bytes(2))
 
 
 def _float_activation(model: Model) -> None:
@@ -232,13 +243,12 @@ def _bare_activation(model: Model) -> None:
 
 
 def _three_multipliers(model: Model) -> None:
-    tensor_of(model, 4).shape = [3]
-    tensor_of(model, 4).buffer = add_buffer(model.tree, bytes(12))
+    tensor_of(model, 1).shape = [39]
+    tensor_of(model, 1).buffer = add_buffer(model.tree, bytes(39))
 
 
-def _one_shift(model: Model) -> None:
-    tensor_of(model, 5).shape = [1]
-    tensor_of(model, 5).buffer = add_buffer(model.tree, bytes(1))
+def _type_of_a_level(model: Model) -> None:
+    tensor_of(model, 3).type = 9  # INT8
 
 
 def _version(model: Model) -> None:
@@ -252,19 +262,18 @@ def _name(model: Model) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_drop_input, "it has 8 inputs, its options ask for 9"),
-        (_missing_input, "it has 9 inputs"),
-        (_two_outputs, "it has 9 inputs"),
-        (_swap(4, 5), r"a multiplier is a constant INT32"),
-        (_swap(1, 6), r"a plane is a constant UINT8 with 8"),
-        (_swap(6, 7), r"a plane is a constant UINT8 with 8"),
-        (_swap(0, 1), "a bias is a constant INT32"),
+        (_drop_input, "it has 3 inputs, its options ask for 4"),
+        (_missing_input, "it has 4 inputs"),
+        (_two_outputs, "it has 4 inputs"),
+        (_swap(1, 2), "with 4 elements; what a level brings is a constant UINT8 with 29 or 44"),
+        (_swap(0, 1), "what a level brings is a constant UINT8"),
+        (_swap(0, 2), "a plane is a constant UINT8"),
         (_activation_as_plane, "a plane is a constant UINT8"),
         (_short_plane, "with 2 elements; a plane is a constant UINT8 with 4"),
         (_float_activation, "is no quantized INT8 activation"),
         (_bare_activation, "is no quantized INT8 activation"),
-        (_three_multipliers, "a multiplier is a constant INT32 with 1 or 4"),
-        (_one_shift, "a shift is a constant INT8 with 4"),
+        (_three_multipliers, "with 39 elements; what a level brings is a constant UINT8 with 29 or 44"),
+        (_type_of_a_level, "is INT8 with 4 elements; a plane is a constant UINT8 with 4"),
         (_version, "it has version 2, this tflnest reads version 1"),
         (_name, "there is no such nested operator"),
     ],
@@ -286,7 +295,8 @@ def test_activation_scales_must_be_positive_numbers(scale):
 
 def test_multipliers_that_no_scale_gives():
     model = victim()
-    tensor_of(model, 4).buffer = add_buffer(model.tree, np.array([1 << 30, 0, -5, 7], np.int32))
+    content = bytes(24) + np.array([1 << 30, 0, -5, 7], "<i4").tobytes() + bytes(4)
+    tensor_of(model, 1).buffer = add_buffer(model.tree, content)
     operator = parse_first(model)
     with pytest.raises(FormatError, match="no float32 scale gives the multiplier"):
         operator.stock_form(model.graph.main, 8, lambda tensor: tensor.data)
@@ -353,7 +363,11 @@ def test_options_are_written_as_short_as_they_can_be():
         "fused_activation_function": "NONE",
     }
     short = flexbuffers.GetRoot(
-        bytearray(encode_options("CONV_2D", 1, defaults, nesting, (0, 1), (1, 1, 1, 1), (0, 0)))
+        bytearray(
+            encode_options(
+                "CONV_2D", 1, defaults, nesting, (0, 1), (1, 1, 1, 1), bias=(0, 1), requantization=(0, 0)
+            )
+        )
     ).AsMap
     assert sorted(key.AsKey for key in short.Keys) == ["filter_shape", "levels", "model_levels", "version"]
     full = flexbuffers.GetRoot(
@@ -365,13 +379,17 @@ def test_options_are_written_as_short_as_they_can_be():
                 Nesting((4, 8), "compensated"),
                 (0, 1),
                 (1, 1, 1, 1),
-                (0, 1),
+                bias=(0, 0),
+                requantization=(0, 1),
+                is_separate=True,
             )
         )
     ).AsMap
     assert full["padding"].AsInt == 1
     assert full["stride_w"].AsInt == 2
     assert full["scheme"].AsInt == 1
+    assert full["separate"].AsInt == 1
+    assert [item.AsInt for item in full["bias"].AsTypedVector] == [0, 0]
     assert [item.AsInt for item in full["requantization"].AsTypedVector] == [0, 1]
 
 

@@ -197,17 +197,15 @@ def _nested_level(
     if nested.nesting.scheme is Scheme.COMPENSATED:
         nested.weights_at(subgraph, level, read)  # raises where planes that do not fit together leave int8
     for plane in nested.planes[: position + 1]:
-        read(subgraph.tensors[plane])
-    multipliers = subgraph.tensors[nested.multipliers[position]]
+        read(subgraph.tensors[plane.tensor])
     filter_ = nested_filter(
         nested.nesting,
         level,
         nested.planes,
         nested.weights,
         bias=nested.biases[position],
-        multipliers=multipliers.index,
+        multipliers=nested.multipliers[position],
         shifts=nested.shifts[position],
-        per_channel=multipliers.size > 1,
     )
     activation = subgraph.tensors[nested.operator.inputs[0]]
     outputs = tuple(subgraph.tensors[index] for index in nested.operator.outputs)

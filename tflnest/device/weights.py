@@ -13,24 +13,25 @@ from tflnest.errors import FormatError
 from tflnest.fixedpoint import MAX_SHIFT, MIN_SHIFT
 from tflnest.nesting import Nesting
 from tflnest.packing import field_bytes, fields
+from tflnest.parts import Part
 
 
-def level_fields(nesting: Nesting, level: int, planes: Sequence[int], count: int) -> tuple[Field, ...]:
+def level_fields(nesting: Nesting, level: int, planes: Sequence[Part], count: int) -> tuple[Field, ...]:
     """The fields that make the weights of a level, most significant first.
 
     Args:
         nesting: Chain and scheme.
         level: One of its levels.
-        planes: Tensor index of each plane; at least as many as the level needs.
+        planes: Where each plane lies; at least as many as the level needs.
         count: Number of weights.
     """
     result = []
     position = nesting.index(level)
-    for tensor, plane in zip(planes[: position + 1], nesting.planes, strict=False):
-        start, remaining = 0, plane.bits
+    for part, plane in zip(planes[: position + 1], nesting.planes, strict=False):
+        start, remaining = part.offset, plane.bits
         for width in fields(plane.bits):
             remaining -= width
-            result.append(Field(Constant(tensor, start), width, plane.shift + remaining))
+            result.append(Field(Constant(part.tensor, start), width, plane.shift + remaining))
             start += field_bytes(count, width)
     return tuple(result)
 
@@ -58,25 +59,23 @@ def is_disjoint(parts: Sequence[Field], offset: int) -> bool:
 def nested_filter(
     nesting: Nesting,
     level: int,
-    planes: Sequence[int],
+    planes: Sequence[Part],
     count: int,
     *,
-    bias: int,
-    multipliers: int,
-    shifts: int,
-    per_channel: bool,
+    bias: Part,
+    multipliers: Part,
+    shifts: Part,
 ) -> Filter:
     """The filter of a nested operator at a level; everything lies in the file.
 
     Args:
         nesting: Chain and scheme.
         level: One of its levels.
-        planes: Tensor index of each plane.
+        planes: Where each plane lies.
         count: Number of weights.
-        bias: Tensor index of the level's bias.
-        multipliers: Tensor index of the level's multipliers.
-        shifts: Tensor index of the level's shifts.
-        per_channel: Whether there is a multiplier for each channel.
+        bias: Where the level's bias lies.
+        multipliers: Where the level's multipliers lie: one, or one per channel.
+        shifts: Where the level's shifts lie.
     """
     parts = level_fields(nesting, level, planes, count)
     offset = level_offset(nesting, level)
@@ -86,10 +85,10 @@ def nested_filter(
         field_count=len(parts),
         offset=offset,
         disjoint=int(is_disjoint(parts, offset)),
-        per_channel=int(per_channel),
-        bias=Constant(bias),
-        multipliers=Constant(multipliers),
-        shifts=Constant(shifts),
+        per_channel=int(shifts.size > 1),
+        bias=Constant(bias.tensor, bias.offset),
+        multipliers=Constant(multipliers.tensor, multipliers.offset),
+        shifts=Constant(shifts.tensor, shifts.offset),
     )
 
 

@@ -116,6 +116,7 @@ def _integer_options() -> Iterator[tuple[str, ...]]:
     everyone = (1 << len(_STOCKS)) - 1
     yield "version", f"{everyone}u", "1", str(POSITIVE[1]), "0"
     yield "scheme", f"{everyone}u", "0", str(len(Scheme) - 1), "0"
+    yield "separate", f"{everyone}u", *map(str, OPTION_RANGES["separate"]), "0"
     names = dict.fromkeys(name for options in STOCK_OPTIONS.values() for name in options)
     for name in names:
         stocks = [number for number, stock in enumerate(_STOCKS) if name in STOCK_OPTIONS[stock]]

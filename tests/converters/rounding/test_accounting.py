@@ -42,8 +42,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def plane_bytes(model: Model) -> int:
     """Bytes of all planes in the file."""
-    tensors = model.graph.main.tensors
-    return sum(tensors[index].bytes for item in operators_of(model) for index in item.planes)
+    return sum(plane.size for item in operators_of(model) for plane in item.planes)
 
 
 def weights(model: Model) -> int:
@@ -134,10 +133,12 @@ def test_a_dedicated_model_equals_the_part_bit_level_of_the_nested_one(source, r
     nested = convert(source, recipe="nestquant", levels=(5, 8), rounding=rounding).model
     alone = convert(source, recipe="nestquant", levels=(5,), rounding=rounding).model
     for item, other in zip(operators_of(nested), operators_of(alone), strict=True):
-        for index, twin in ((item.planes[0], other.planes[0]), (item.biases[0], other.biases[0])):
-            np.testing.assert_array_equal(
-                nested.graph.main.tensors[index].data, alone.graph.main.tensors[twin].data
+        for part, twin in ((item.planes[0], other.planes[0]), (item.biases[0], other.biases[0])):
+            ours, theirs = (
+                place.values(model.graph.main.tensors[place.tensor].data, "u1")
+                for place, model in ((part, nested), (twin, alone))
             )
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_the_full_bit_level_of_nestquant_is_the_source(source):

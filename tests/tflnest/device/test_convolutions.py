@@ -19,6 +19,7 @@ from tflnest.kernels import Node
 from tflnest.model import Model
 from tflnest.nesting import Nesting, Scheme
 from tflnest.packing import pack, unpack
+from tflnest.parts import Part
 
 CHAINS = ((4, 6, 8), (3, 5, 8), (2, 4, 6, 8), (5, 8), (8,), (1, 2, 3, 4, 5, 6, 7, 8), (3, 6), (7, 8))
 
@@ -61,7 +62,13 @@ def test_fields_give_the_weights_of_every_level(levels: Sequence[int], scheme: S
     }
     for level in levels:
         filter_ = nested_filter(
-            nesting, level, tuple(planes), 77, bias=1, multipliers=2, shifts=3, per_channel=True
+            nesting,
+            level,
+            tuple(Part(number, 0, len(content)) for number, content in planes.items()),
+            77,
+            bias=Part(1, 0, 28),
+            multipliers=Part(2, 0, 28),
+            shifts=Part(3, 0, 7),
         )
         assert filter_.field_count == len(filter_.fields) <= 8
         expected = nesting.join(split[: nesting.index(level) + 1], level)
@@ -72,7 +79,7 @@ def test_fields_give_the_weights_of_every_level(levels: Sequence[int], scheme: S
 
 def test_an_offset_that_carries_is_not_bitwise() -> None:
     nesting = Nesting((4, 8))
-    parts = level_fields(nesting, 8, (0, 1), 16)
+    parts = level_fields(nesting, 8, (Part(0, 0, 8), Part(1, 0, 8)), 16)
     assert level_offset(nesting, 8) == 128
     assert is_disjoint(parts, 128)
     assert not is_disjoint(parts, 1)

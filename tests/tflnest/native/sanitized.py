@@ -44,6 +44,7 @@ from tflnest.native.frame import Frame, Segment
 from tflnest.native.library import STATUS_OK, Library, Step, unit
 from tflnest.nesting import Nesting, Scheme
 from tflnest.packing import packed_bytes
+from tflnest.parts import Part
 
 FLAGS = ("-std=c99", "-O1", "-g", "-fPIC", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
@@ -246,9 +247,9 @@ def trial(
     levels = ((4, 6, 8), (3, 5, 8), (2, 4, 6, 8), (1, 8))[int(rng.integers(0, 4))]
     nesting = Nesting(levels, list(Scheme)[int(rng.integers(0, 2))])
     level = levels[int(rng.integers(0, len(levels)))]
-    made = nested_filter(
-        nesting, level, range(len(levels)), weights, bias=0, multipliers=0, shifts=0, per_channel=per_channel
-    )
+    parts = [Part(number, 0, 0) for number in range(len(levels))]
+    nothing = Part(0, 0, 0)
+    made = nested_filter(nesting, level, parts, weights, bias=nothing, multipliers=nothing, shifts=nothing)
     if rng.random() < 0.2:
         changes = {
             "disjoint": int(rng.integers(0, 3)),

@@ -15,7 +15,7 @@ from tflnest.graph import Operator
 from tflnest.native.compiler import Compiler, Unit, shared_library
 from tflnest.nested import PREFIX, parse
 
-LISTS = ("filter_shape", "levels", "model_levels", "requantization", "activation_bits")
+LISTS = ("filter_shape", "levels", "model_levels", "requantization", "activation_bits", "bias")
 MUTANTS = 4000
 
 #: Makes the values of the struct readable in order: those of the lists, then scheme and version.
@@ -26,8 +26,8 @@ const char *read(const char *code, const void *bytes, uint32_t size, int32_t *va
     tflnest_options options;
     const char *problem = tflnest_options_read(&options, code, bytes, size);
     const tflnest_list *lists[] = {&options.filter_shape, &options.levels, &options.model_levels,
-                                   &options.requantization, &options.activation_bits};
-    for (int i = 0; i < 5 && problem == 0; i++) {
+                                   &options.requantization, &options.activation_bits, &options.bias};
+    for (int i = 0; i < 6 && problem == 0; i++) {
         *values++ = (int32_t)lists[i]->count;
         for (uint32_t j = 0; j < lists[i]->count; j++) {
             *values++ = lists[i]->values[j];
@@ -100,7 +100,8 @@ def test_sound_options_are_read(reader: ctypes.CDLL) -> None:
         assert tuple(values[2]) == item.model_levels
         assert len(set(values[3])) == len(set(item.multipliers))
         assert tuple(values[4]) == item.activation_bits
-        assert values[6] == item.stock_version
+        assert len(set(values[5])) == len(set(item.biases))
+        assert values[7] == item.stock_version
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:

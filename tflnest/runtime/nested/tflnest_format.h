@@ -44,6 +44,7 @@
 #define TFLNEST_INTEGER_OPTIONS(X) \
     X(version, 7u, 1, 2147483647, 0) \
     X(scheme, 7u, 0, 1, 0) \
+    X(separate, 7u, 0, 1, 0) \
     X(padding, 3u, 0, 1, 0) \
     X(stride_w, 3u, 1, 2147483647, 1) \
     X(stride_h, 3u, 1, 2147483647, 1) \

@@ -73,21 +73,42 @@ static int is_disjoint(const tflnest_field *fields, uint32_t count, uint32_t off
     return (used & offset & 0x7Fu) == 0;
 }
 
-/* A constant of a type and a number of bytes, or an absent one. */
-static int is_sound(const tflnest_constant *constant, uint32_t type, uint64_t bytes)
+/* The own level that brings what a level uses: the lowest one with its number. */
+static uint32_t bringer_of(const tflnest_list *numbers, uint32_t level)
 {
-    return constant->data == NULL || (constant->type == type && constant->bytes == bytes);
+    uint32_t lowest = 0;
+    while (numbers->values[lowest] != numbers->values[level]) {
+        lowest++;
+    }
+    return lowest;
 }
 
-/* Multipliers and shifts are one, or one per channel. */
-static int scales_are_sound(const tflnest_constant *multipliers, const tflnest_constant *shifts, uint32_t channels)
+static int brings_bias(const tflnest_options *options, uint32_t level)
 {
-    if (multipliers->data == NULL || shifts->data == NULL) {
-        return is_sound(multipliers, TFLNEST_TYPE_INT32, multipliers->bytes) &&
-               is_sound(shifts, TFLNEST_TYPE_INT8, shifts->bytes);
+    return bringer_of(&options->bias, level) == level;
+}
+
+static int brings_set(const tflnest_options *options, uint32_t level)
+{
+    return bringer_of(&options->requantization, level) == level;
+}
+
+/* How many own levels below one bring more than a plane. */
+static uint32_t bringers_below(const tflnest_options *options, uint32_t level)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < level; i++) {
+        count += brings_bias(options, i) || brings_set(options, i) ? 1u : 0u;
     }
-    const uint64_t count = multipliers->bytes == 4 ? 1 : channels;
-    return is_sound(multipliers, TFLNEST_TYPE_INT32, 4 * count) && is_sound(shifts, TFLNEST_TYPE_INT8, count);
+    return count;
+}
+
+static tflnest_place place_of(const tflnest_options *options, uint32_t level)
+{
+    const uint32_t planes = options->levels.count;
+    const uint32_t input = options->separate != 0 ? 1 + planes + bringers_below(options, level) : 1 + level;
+    const tflnest_place place = {(uint8_t)input, (uint8_t)level, (uint8_t)brings_bias(options, level)};
+    return place;
 }
 
 tflnest_chain tflnest_chain_of(const tflnest_options *options)
@@ -138,50 +159,104 @@ void tflnest_filter_set_fields(tflnest_filter *filter, const tflnest_field *fiel
     filter->disjoint = (uint8_t)is_disjoint(fields, count, filter->offset);
 }
 
+void tflnest_filter_set_scales(tflnest_filter *filter, const uint8_t *scales, size_t bytes)
+{
+    const size_t count = bytes / 5;
+    filter->per_channel = count > 1;
+    filter->multipliers = (const void *)scales;
+    filter->shifts = (const void *)(scales + 4 * count);
+}
+
 uint32_t tflnest_nested_inputs(const tflnest_options *options)
 {
-    return 1 + 2 * options->levels.count + 2 * options->sets;
+    const uint32_t levels = options->levels.count;
+    return 1 + levels + (options->separate != 0 ? bringers_below(options, levels) : 0);
+}
+
+tflnest_place tflnest_nested_bias_place(const tflnest_options *options, uint32_t level)
+{
+    return place_of(options, bringer_of(&options->bias, level));
+}
+
+tflnest_place tflnest_nested_set_place(const tflnest_options *options, uint32_t level)
+{
+    return place_of(options, bringer_of(&options->requantization, level));
+}
+
+/* Whether a constant has the bytes of a plane and of what else a level brings; `start` of them belong to the plane. */
+static int is_sound(const tflnest_options *options, uint32_t level, const tflnest_constant *constant, uint64_t start)
+{
+    const uint64_t bias = brings_bias(options, level) ? 4 * (uint64_t)options->channels : 0;
+    const uint64_t scale = brings_set(options, level) ? 5 : 0;
+    return constant->data == NULL ||
+           (constant->type == TFLNEST_TYPE_UINT8 && (constant->bytes == start + bias + scale ||
+                                                     constant->bytes == start + bias + scale * options->channels));
+}
+
+/* Check what a level brings; `bytes` of it are its plane. */
+static const char *check_level(const tflnest_options *options, const tflnest_constant *constants, uint32_t level,
+                               uint32_t bytes)
+{
+    const tflnest_constant *plane = &constants[level];
+    const int brings = brings_bias(options, level) || brings_set(options, level);
+    if ((!brings || options->separate != 0) && plane->data != NULL &&
+        (plane->type != TFLNEST_TYPE_UINT8 || plane->bytes != bytes)) {
+        return "one of its planes has another type or size than its options ask for";
+    }
+    const tflnest_constant *holder = &constants[place_of(options, level).input - 1];
+    if (brings && !is_sound(options, level, holder, options->separate != 0 ? 0 : bytes)) {
+        return "what one of its levels brings has another type or size than its options ask for";
+    }
+    return NULL;
+}
+
+/* Let a level have its bias, multipliers and shifts; 0 where they are not there. */
+static int bind_constants(tflnest_nested_filter *nested, const tflnest_options *options,
+                          const tflnest_constant *constants, uint32_t level)
+{
+    const tflnest_place bias = tflnest_nested_bias_place(options, level);
+    const tflnest_place set = tflnest_nested_set_place(options, level);
+    const tflnest_constant *bias_holder = &constants[bias.input - 1], *set_holder = &constants[set.input - 1];
+    if (bias_holder->data == NULL || set_holder->data == NULL) {
+        return 0;
+    }
+    const uint8_t *biases = bias_holder->data, *scales = set_holder->data;
+    size_t start = set.has_bias ? 4 * (size_t)options->channels : 0;
+    if (options->separate == 0) {
+        biases += nested->planes[bias.level].bytes;
+        start += nested->planes[set.level].bytes;
+    }
+    tflnest_filter *filter = &nested->levels[level];
+    tflnest_filter_set_scales(filter, scales + start, set_holder->bytes - start);
+    filter->bias = (const void *)biases;
+    return 1;
 }
 
 const char *tflnest_nested_filter_bind(tflnest_nested_filter *filter, const tflnest_options *options,
                                        const tflnest_constant *constants)
 {
-    const tflnest_constant *biases = constants, *scales = biases + options->levels.count;
-    const tflnest_constant *planes = scales + 2 * options->sets;
     const tflnest_chain chain = tflnest_chain_of(options);
     uint32_t fields = 0;
     memset(filter, 0, sizeof *filter);
     filter->count = options->levels.count;
     filter->weights = options->weights;
     for (uint32_t i = 0; i < filter->count; i++) {
-        const tflnest_constant *multipliers = scales + 2 * options->requantization.values[i];
-        const tflnest_constant *shifts = multipliers + 1;
-        const uint32_t bytes = tflnest_chain_plane_bytes(&chain, i, filter->weights);
-        if (!is_sound(&planes[i], TFLNEST_TYPE_UINT8, bytes)) {
-            return "one of its planes has another type or size than its options ask for";
+        const uint8_t *codes = constants[i].data;
+        filter->planes[i].bytes = tflnest_chain_plane_bytes(&chain, i, filter->weights);
+        const char *problem = check_level(options, constants, i, filter->planes[i].bytes);
+        if (problem != NULL) {
+            return problem;
         }
-        if (!is_sound(&biases[i], TFLNEST_TYPE_INT32, 4 * (uint64_t)options->channels)) {
-            return "one of its biases has another type or size than its options ask for";
-        }
-        if (!scales_are_sound(multipliers, shifts, options->channels)) {
-            return "its multipliers and shifts do not fit its filter";
-        }
-        if (planes[i].data == NULL || biases[i].data == NULL || multipliers->data == NULL || shifts->data == NULL) {
+        if (codes == NULL || !bind_constants(filter, options, constants, i)) {
             return NULL; /* this level is not there, and no higher one */
         }
-        fields = tflnest_chain_add_fields(&chain, i, filter->weights, planes[i].data, filter->fields, fields);
+        fields = tflnest_chain_add_fields(&chain, i, filter->weights, codes, filter->fields, fields);
         if (fields > TFLNEST_MAX_FIELDS) {
             return "its planes have too many fields";
         }
-        filter->planes[i].codes = planes[i].data;
-        filter->planes[i].bytes = bytes;
+        filter->planes[i].codes = codes;
         filter->offsets[i] = tflnest_chain_offset(&chain, i);
-        tflnest_filter *level = &filter->levels[i];
-        tflnest_filter_set_fields(level, filter->fields, fields, filter->offsets[i]);
-        level->per_channel = multipliers->bytes > 4;
-        level->bias = biases[i].data;
-        level->multipliers = multipliers->data;
-        level->shifts = shifts->data;
+        tflnest_filter_set_fields(&filter->levels[i], filter->fields, fields, filter->offsets[i]);
         filter->available = i + 1;
     }
     return NULL;

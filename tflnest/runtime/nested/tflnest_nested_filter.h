@@ -27,6 +27,13 @@ typedef struct {
     uint32_t bytes;
 } tflnest_plane;
 
+/* Where an operator's inputs hold what an own level brings beside its plane. */
+typedef struct {
+    uint8_t input;    /* of the operator's inputs, its activation included */
+    uint8_t level;    /* own level that brings it; without `separate` its plane lies in front */
+    uint8_t has_bias; /* a bias comes first */
+} tflnest_place;
+
 /* All levels; it points into itself, and must stay where it was bound. */
 typedef struct {
     tflnest_filter levels[TFLNEST_MAX_LEVELS];
@@ -60,8 +67,15 @@ int32_t tflnest_chain_offset(const tflnest_chain *chain, uint32_t level);
 /* Let a filter have the weights of some fields and an offset. */
 void tflnest_filter_set_fields(tflnest_filter *filter, const tflnest_field *fields, uint32_t count, int32_t offset);
 
+/* Let a filter have multipliers, and behind them as many shifts: 5 bytes for each. */
+void tflnest_filter_set_scales(tflnest_filter *filter, const uint8_t *scales, size_t bytes);
+
 /* Number of inputs of a nested operator, its activation included. */
 uint32_t tflnest_nested_inputs(const tflnest_options *options);
+
+/* Where the bias of an own level lies, and where its multipliers and shifts. */
+tflnest_place tflnest_nested_bias_place(const tflnest_options *options, uint32_t level);
+tflnest_place tflnest_nested_set_place(const tflnest_options *options, uint32_t level);
 
 /* Make the filters of all levels that are there.
  *

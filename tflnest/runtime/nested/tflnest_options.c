@@ -32,12 +32,14 @@ static const list_option list_options[] = {
     {"filter_shape", offsetof(tflnest_options, filter_shape)},
     {"levels", offsetof(tflnest_options, levels)},
     {"model_levels", offsetof(tflnest_options, model_levels)},
-    {"activation_bits", offsetof(tflnest_options, activation_bits)},
     {"requantization", offsetof(tflnest_options, requantization)},
+    {"bias", offsetof(tflnest_options, bias)},
+    {"activation_bits", offsetof(tflnest_options, activation_bits)},
 };
 
 #define INTEGERS (sizeof integer_options / sizeof integer_options[0])
 #define LISTS (sizeof list_options / sizeof list_options[0])
+#define OPTIONAL_LISTS 3u /* the first of them that has a default */
 
 static const char *const custom_codes[] = TFLNEST_CUSTOM_CODES;
 static const uint32_t filter_ranks[] = TFLNEST_FILTER_RANKS;
@@ -112,22 +114,25 @@ static const char *check_levels(const tflnest_options *options)
     return NULL;
 }
 
-static const char *check_sets(tflnest_options *options)
+/* Whether each number is that of a level below, or the next one. */
+static int are_numbers(const tflnest_list *numbers, uint32_t count)
 {
-    const tflnest_list *sets = &options->requantization;
-    options->sets = 1;
-    if (sets->count != options->levels.count) {
-        return "its requantization does not fit its levels";
+    int32_t next = 0;
+    int good = numbers->count == count;
+    for (uint32_t i = 0; good && i < count; i++) {
+        good = numbers->values[i] >= 0 && numbers->values[i] <= next;
+        next += numbers->values[i] == next ? 1 : 0;
     }
-    for (uint32_t i = 0; i < sets->count; i++) {
-        if (sets->values[i] < 0 || sets->values[i] >= (int32_t)sets->count) {
-            return "its requantization does not fit its levels";
-        }
-        if (sets->values[i] >= (int32_t)options->sets) {
-            options->sets = (uint32_t)sets->values[i] + 1;
-        }
+    return good;
+}
+
+static const char *check_numbers(const tflnest_options *options)
+{
+    if (!are_numbers(&options->bias, options->levels.count)) {
+        return "its bias does not fit its levels";
     }
-    return NULL;
+    return are_numbers(&options->requantization, options->levels.count) ? NULL
+                                                                        : "its requantization does not fit its levels";
 }
 
 static const char *check_activation_bits(const tflnest_options *options)
@@ -158,6 +163,23 @@ static const char *check_shape(tflnest_options *options)
     return NULL;
 }
 
+/* Fill the lists that were not read: one set of multipliers, a bias of its own and all bits for each level. */
+static void set_defaults(tflnest_options *options, uint32_t seen)
+{
+    for (uint32_t i = OPTIONAL_LISTS; i < LISTS; i++) {
+        tflnest_list *list = list_at(options, list_options[i].member);
+        if ((seen >> (INTEGERS + i) & 1u) != 0) {
+            continue;
+        }
+        list->count = options->levels.count;
+        for (uint32_t level = 0; level < list->count; level++) {
+            list->values[level] = list == &options->bias              ? (int32_t)level
+                                  : list == &options->activation_bits ? TFLNEST_MASTER_BITS
+                                                                      : 0;
+        }
+    }
+}
+
 const char *tflnest_options_read(tflnest_options *options, const char *custom_code, const void *bytes, uint32_t size)
 {
     tflnest_map map;
@@ -186,17 +208,9 @@ const char *tflnest_options_read(tflnest_options *options, const char *custom_co
             return "one of its options is missing";
         }
     }
-    if ((seen >> (INTEGERS + LISTS - 1) & 1u) == 0) { /* requantization: one set for all levels */
-        options->requantization.count = options->levels.count;
-    }
-    if ((seen >> (INTEGERS + LISTS - 2) & 1u) == 0) { /* activation_bits: all of them at all levels */
-        options->activation_bits.count = options->levels.count;
-        for (uint32_t i = 0; i < options->levels.count; i++) {
-            options->activation_bits.values[i] = TFLNEST_MASTER_BITS;
-        }
-    }
+    set_defaults(options, seen);
     const char *problem = check_levels(options);
-    problem = problem == NULL ? check_sets(options) : problem;
+    problem = problem == NULL ? check_numbers(options) : problem;
     problem = problem == NULL ? check_activation_bits(options) : problem;
     return problem == NULL ? check_shape(options) : problem;
 }

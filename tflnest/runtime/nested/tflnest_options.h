@@ -19,9 +19,11 @@ typedef struct {
     tflnest_list levels;
     tflnest_list model_levels;   /* position of an own level for each level of the model */
     tflnest_list activation_bits; /* bits at which each own level reads its activation */
-    tflnest_list requantization; /* set of each own level */
+    tflnest_list bias;            /* which bias each own level uses: one of a level below, or the next */
+    tflnest_list requantization;  /* the same for multipliers and shifts */
     int32_t version;
     int32_t scheme; /* TFLNEST_SCHEME_... */
+    int32_t separate; /* 1: what levels bring beside their planes lies in tensors of its own */
     int32_t padding; /* TFLNEST_PADDING_... */
     int32_t stride_w;
     int32_t stride_h;
@@ -31,7 +33,6 @@ typedef struct {
     int32_t keep_num_dims;
     int32_t fused_activation_function; /* TFLNEST_ACTIVATION_... */
     /* What follows from them. */
-    uint32_t sets;     /* of multipliers and shifts */
     uint32_t channels; /* of the output */
     uint32_t weights;  /* of the filter */
 } tflnest_options;

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_CONSTANTS (4 * TFLNEST_MAX_LEVELS)
+#define MAX_CONSTANTS (2 * TFLNEST_MAX_LEVELS)
 
 int tflnest_operator_is_nested(const tfl_registration *registration)
 {

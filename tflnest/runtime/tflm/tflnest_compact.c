@@ -3,6 +3,10 @@
 #include <string.h>
 
 #define TILE_SHIFT 13u
+#define BIAS_SHIFT 10u
+#define BEHIND_SHIFT 6u
+#define SCHEME_SHIFT 7u
+#define SCHEME_BIT (1u << SCHEME_SHIFT)
 
 static const uint8_t tiles[] = TFLNEST_COMPACT_TILES;
 
@@ -117,9 +121,20 @@ void tflnest_compact_unpack(const tflnest_compact *compact, const tflnest_compac
     }
 }
 
-void tflnest_compact_run(tflnest_compact *compact, uint32_t position, uint32_t set)
+/* Inputs in front of those that bring something beside planes. */
+static uint32_t first_of(uint32_t levels, uint32_t inputs)
 {
-    compact->running = (uint8_t)((compact->running & 0x40u) | set << 3 | position);
+    return inputs > 1 + levels ? 1 + levels : 1;
+}
+
+void tflnest_compact_run(tflnest_compact *compact, const tflnest_options *options, uint32_t position)
+{
+    const uint32_t first = first_of(options->levels.count, tflnest_nested_inputs(options));
+    const tflnest_place bias = tflnest_nested_bias_place(options, position);
+    const tflnest_place set = tflnest_nested_set_place(options, position);
+    const uint32_t behind = (uint32_t)set.has_bias << BEHIND_SHIFT;
+    compact->running = (uint8_t)((compact->running & SCHEME_BIT) | behind | (set.input - first) << 3 | position);
+    compact->scratch = (uint16_t)((compact->scratch & ~(7u << BIAS_SHIFT)) | (bias.input - first) << BIAS_SHIFT);
 }
 
 void tflnest_compact_set_chain(tflnest_compact *compact, const tflnest_chain *chain)
@@ -128,12 +143,12 @@ void tflnest_compact_set_chain(tflnest_compact *compact, const tflnest_chain *ch
     for (uint32_t i = 0; i < chain->count; i++) {
         compact->levels = (uint8_t)(compact->levels | 1u << (chain->bits[i] - 1u));
     }
-    compact->running = (uint8_t)(chain->scheme << 6);
+    compact->running = (uint8_t)(chain->scheme << SCHEME_SHIFT);
 }
 
 tflnest_chain tflnest_compact_chain(const tflnest_compact *compact)
 {
-    tflnest_chain chain = {{0}, 0, (uint8_t)(compact->running >> 6)};
+    tflnest_chain chain = {{0}, 0, (uint8_t)(compact->running >> SCHEME_SHIFT)};
     for (uint32_t bits = 1; bits <= TFLNEST_MASTER_BITS; bits++) {
         if ((compact->levels >> (bits - 1) & 1u) != 0) {
             chain.bits[chain.count++] = (uint8_t)bits;
@@ -147,9 +162,21 @@ uint32_t tflnest_compact_position(const tflnest_compact *compact)
     return compact->running & 7u;
 }
 
-uint32_t tflnest_compact_set(const tflnest_compact *compact)
+static tflnest_place place_of(uint32_t number, uint32_t has_bias, uint32_t levels, uint32_t inputs)
 {
-    return (uint32_t)(compact->running >> 3) & 7u;
+    const tflnest_place place = {(uint8_t)(first_of(levels, inputs) + number), (uint8_t)number, (uint8_t)has_bias};
+    return place;
+}
+
+tflnest_place tflnest_compact_bias_place(const tflnest_compact *compact, uint32_t levels, uint32_t inputs)
+{
+    return place_of((uint32_t)(compact->scratch >> BIAS_SHIFT) & 7u, 1, levels, inputs);
+}
+
+tflnest_place tflnest_compact_set_place(const tflnest_compact *compact, uint32_t levels, uint32_t inputs)
+{
+    const uint32_t running = compact->running;
+    return place_of(running >> 3 & 7u, running >> BEHIND_SHIFT & 1u, levels, inputs);
 }
 
 uint32_t tflnest_compact_weights(const tflnest_call *call)

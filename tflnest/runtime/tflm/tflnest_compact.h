@@ -6,10 +6,10 @@
 #include "tflnest_nested_filter.h"
 
 /* Most scratch buffers of an interpreter. */
-#define TFLNEST_COMPACT_MAX_SCRATCH 8190
+#define TFLNEST_COMPACT_MAX_SCRATCH 1022
 
 /* Of the index in `scratch`. */
-#define TFLNEST_COMPACT_INDEX_MASK 0x1FFF
+#define TFLNEST_COMPACT_INDEX_MASK 0x3FF
 
 /* Of every operator. */
 typedef struct {
@@ -18,8 +18,10 @@ typedef struct {
     int8_t activation_min;
     int8_t activation_max;
     uint8_t levels;   /* bit b - 1: an own level of b bits */
-    uint8_t running;  /* position of the own level in bits 0 to 2, its set in 3 to 5, the scheme in bit 6 */
-    uint16_t scratch; /* index plus 1, or 0 for none, in bits 0 to 12; which of the tiles in 13 to 15 */
+    uint8_t running;  /* position of the own level in bits 0 to 2, which of the inputs that bring something has its
+                         multipliers in 3 to 5, whether a bias is in front of them in bit 6; the scheme in bit 7 */
+    uint16_t scratch; /* index plus 1, or 0 for none, in bits 0 to 9; which of the inputs that bring something has the
+                         bias of the own level in 10 to 12; which of the tiles in 13 to 15 */
 } tflnest_compact;
 
 /* Of those that slide a window. */
@@ -45,7 +47,7 @@ void tflnest_compact_unpack(const tflnest_compact *compact, const tflnest_compac
                             const tflnest_dimensions *input, const tflnest_dimensions *output, tflnest_call *call);
 
 /* Choose the own level that runs. */
-void tflnest_compact_run(tflnest_compact *compact, uint32_t position, uint32_t set);
+void tflnest_compact_run(tflnest_compact *compact, const tflnest_options *options, uint32_t position);
 
 /* Keep the chain, and run its lowest level. */
 void tflnest_compact_set_chain(tflnest_compact *compact, const tflnest_chain *chain);
@@ -53,9 +55,13 @@ void tflnest_compact_set_chain(tflnest_compact *compact, const tflnest_chain *ch
 /* The chain again. */
 tflnest_chain tflnest_compact_chain(const tflnest_compact *compact);
 
-/* Positions of the own level that runs and of its set. */
+/* Position of the own level that runs. */
 uint32_t tflnest_compact_position(const tflnest_compact *compact);
-uint32_t tflnest_compact_set(const tflnest_compact *compact);
+
+/* Where the bias of that level lies, and its multipliers, in an operator of so many inputs; `level` is of use where
+ * planes lie in front of them. */
+tflnest_place tflnest_compact_bias_place(const tflnest_compact *compact, uint32_t levels, uint32_t inputs);
+tflnest_place tflnest_compact_set_place(const tflnest_compact *compact, uint32_t levels, uint32_t inputs);
 
 /* Weights of the filter of a call. */
 uint32_t tflnest_compact_weights(const tflnest_call *call);

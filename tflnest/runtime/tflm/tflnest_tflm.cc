@@ -36,7 +36,7 @@ namespace {
 using namespace ::tflite;
 using namespace ::tflite::micro;
 
-constexpr uint32_t kMaxConstants = 4 * TFLNEST_MAX_LEVELS;
+constexpr uint32_t kMaxConstants = 2 * TFLNEST_MAX_LEVELS;
 constexpr uint32_t kMaxAlive = 16;
 constexpr uintptr_t kImageAlignment = 8;
 constexpr const char *kCustomCodes[] = TFLNEST_CUSTOM_CODES;
@@ -147,7 +147,7 @@ constexpr int32_t kStockFullyConnected = AlignUp(4 * 10 + 2 * kPointer) + 5;
  * has some. */
 int32_t Saved(const tflnest_options &options)
 {
-    const int32_t tensors = static_cast<int32_t>(2 * options.levels.count + 2 * options.sets) - 2;
+    const int32_t tensors = static_cast<int32_t>(tflnest_nested_inputs(&options)) - 3;
     const int32_t more = tensors * kTensor + kPointer;
     if (options.stock == TFLNEST_STOCK_FULLY_CONNECTED) {
         return kStockFullyConnected - more;
@@ -176,13 +176,12 @@ bool IsRepeated(const TfLiteNode *node, int input)
 }
 
 /* Add what an operator saves because some of its constants are one tensor to the budget. */
-void CountTensors(const TfLiteNode *node, const tflnest_options &options)
+void CountTensors(const TfLiteNode *node)
 {
-    const int size = node->inputs->size, filter = size - static_cast<int>(options.levels.count);
     int highest = budget.highest;
-    for (int i = 2; i < size; i++) { /* the stock operator has a bias and a filter too */
+    for (int i = 2; i < node->inputs->size; i++) { /* the filter of the stock operator would be one tensor, too */
         const int index = node->inputs->data[i];
-        budget.saved += i != filter && IsRepeated(node, i) ? kTensor : 0;
+        budget.saved += IsRepeated(node, i) ? kTensor : 0;
         highest = index > highest ? index : highest;
     }
     budget.highest = highest;
@@ -514,7 +513,7 @@ const char *Keep(TfLiteContext *context, TfLiteNode *node, tflnest_tflm *model, 
         model->context = context;
         model->tensors = tensors;
     }
-    CountTensors(node, reading->options);
+    CountTensors(node);
     const uint32_t scratch = ChooseTile(&reading->call, LiveBytes(context, node, model));
     const uint32_t stock = reading->options.stock;
     int index = -1;
@@ -534,8 +533,7 @@ const char *Keep(TfLiteContext *context, TfLiteNode *node, tflnest_tflm *model, 
     compact.scratch = static_cast<uint16_t>(compact.scratch | (index + 1));
     const tflnest_chain chain = tflnest_chain_of(&reading->options);
     tflnest_compact_set_chain(&compact, &chain);
-    tflnest_compact_run(&compact, static_cast<uint32_t>(position),
-                        static_cast<uint32_t>(reading->options.requantization.values[position]));
+    tflnest_compact_run(&compact, &reading->options, static_cast<uint32_t>(position));
     SetCompact(node, stock, compact);
     Link(node, model);
     if (model != nullptr && reading->filter.available < reading->filter.count) {
@@ -600,6 +598,40 @@ __attribute__((noinline)) void RunOnStack(const tflnest_call &call, const tflnes
     tflnest_call_run(&call, &filter, input, output, scratch);
 }
 
+const TfLiteEvalTensor *ConstantAt(TfLiteContext *context, const TfLiteNode *node, uint32_t input)
+{
+    return context->GetEvalTensor(context, node->inputs->data[input]);
+}
+
+int32_t ChannelsOf(const tflnest_call &call)
+{
+    switch (call.stock) {
+    case TFLNEST_STOCK_CONV_2D:
+        return call.params.conv.output.channels;
+    case TFLNEST_STOCK_DEPTHWISE_CONV_2D:
+        return call.params.depthwise.output.channels;
+    default:
+        return call.params.fully_connected.outputs;
+    }
+}
+
+/* Let a filter have the bias, the multipliers and the shifts of the own level that runs. */
+void SetConstants(TfLiteContext *context, const TfLiteNode *node, const tflnest_compact &compact,
+                  const tflnest_chain &chain, const tflnest_call &call, tflnest_filter *filter)
+{
+    const uint32_t inputs = static_cast<uint32_t>(node->inputs->size), weights = tflnest_compact_weights(&call);
+    const tflnest_place bias = tflnest_compact_bias_place(&compact, chain.count, inputs);
+    const tflnest_place set = tflnest_compact_set_place(&compact, chain.count, inputs);
+    const TfLiteEvalTensor *scales = ConstantAt(context, node, set.input);
+    uint32_t front = 0, start = set.has_bias != 0 ? 4 * static_cast<uint32_t>(ChannelsOf(call)) : 0;
+    if (inputs == 1u + chain.count) { /* planes are in front of both */
+        front = tflnest_chain_plane_bytes(&chain, bias.level, weights);
+        start += tflnest_chain_plane_bytes(&chain, set.level, weights);
+    }
+    filter->bias = reinterpret_cast<const int32_t *>(ConstantAt(context, node, bias.input)->data.uint8 + front);
+    tflnest_filter_set_scales(filter, scales->data.uint8 + start, BytesOf(scales, nullptr) - start);
+}
+
 template <int kStock>
 TfLiteStatus Invoke(TfLiteContext *context, TfLiteNode *node)
 {
@@ -608,12 +640,8 @@ TfLiteStatus Invoke(TfLiteContext *context, TfLiteNode *node)
     const TfLiteEvalTensor *input = context->GetEvalTensor(context, node->inputs->data[0]);
     const TfLiteEvalTensor *output = context->GetEvalTensor(context, node->outputs->data[0]);
     const tflnest_dimensions from = DimensionsOf(input->dims), to = DimensionsOf(output->dims);
-    const uint32_t position = tflnest_compact_position(&compact), set = tflnest_compact_set(&compact);
+    const uint32_t position = tflnest_compact_position(&compact);
     const tflnest_chain chain = tflnest_compact_chain(&compact);
-    const uint32_t levels = chain.count;
-    const int *constants = node->inputs->data + 1;
-    const int *planes = node->inputs->data + node->inputs->size - levels;
-    const TfLiteEvalTensor *multipliers = context->GetEvalTensor(context, constants[levels + 2 * set]);
 
     tflnest_call call;
     tflnest_compact_unpack(&compact, window, kStock, &from, &to, &call);
@@ -621,15 +649,12 @@ TfLiteStatus Invoke(TfLiteContext *context, TfLiteNode *node)
     tflnest_field fields[TFLNEST_MAX_FIELDS];
     uint32_t count = 0;
     for (uint32_t i = 0; i <= position; i++) {
-        const void *codes = context->GetEvalTensor(context, planes[i])->data.data;
-        count = tflnest_chain_add_fields(&chain, i, weights, static_cast<const uint8_t *>(codes), fields, count);
+        const uint8_t *codes = ConstantAt(context, node, 1 + i)->data.uint8;
+        count = tflnest_chain_add_fields(&chain, i, weights, codes, fields, count);
     }
     tflnest_filter filter = {};
     tflnest_filter_set_fields(&filter, fields, count, tflnest_chain_offset(&chain, position));
-    filter.per_channel = BytesOf(multipliers, nullptr) > 4;
-    filter.bias = context->GetEvalTensor(context, constants[position])->data.i32;
-    filter.multipliers = multipliers->data.i32;
-    filter.shifts = context->GetEvalTensor(context, constants[levels + 2 * set + 1])->data.int8;
+    SetConstants(context, node, compact, chain, call, &filter);
     const int scratch = (compact.scratch & TFLNEST_COMPACT_INDEX_MASK) - 1;
     if (scratch < 0 && tflnest_call_scratch(&call) > 0) {
         RunOnStack(call, filter, input->data.int8, output->data.int8);
@@ -679,7 +704,7 @@ uint32_t LevelOf(const tflnest_options &options, uint32_t level)
 void Switch(TfLiteNode *node, const tflnest_options &options, uint32_t position)
 {
     tflnest_compact compact = CompactOf(node, options.stock);
-    tflnest_compact_run(&compact, position, static_cast<uint32_t>(options.requantization.values[position]));
+    tflnest_compact_run(&compact, &options, position);
     SetCompact(node, options.stock, compact);
 }
 
