@@ -198,6 +198,7 @@ class _Exporter:
         for subgraph, decoders in self._decoders.items():
             self._writer.insert(subgraph, decoders)
         set_metadata(self._stock.tree, METADATA_NAME, encode_pages(self._directory, self._count))
+        _share_zero_points(self._stock.tree)
         self._writer.finish()
 
     def _page_places(
@@ -232,6 +233,15 @@ class _Exporter:
             bias_bytes=sum(map(len, biases)),
             decoded_bytes=decoded + (4 * nested.channels if biases else 0),
         )
+
+
+def _share_zero_points(tree: Any) -> None:
+    """Store one zero point where all channels have the same: TensorFlow Lite Micro takes it for all of them."""
+    for subgraph in tree.subgraphs:
+        for tensor in subgraph.tensors:
+            points = None if tensor.quantization is None else tensor.quantization.zeroPoint
+            if points is not None and np.unique(points).size == 1:
+                tensor.quantization.zeroPoint = np.asarray(points[:1])
 
 
 def _page_places(directory: Directory) -> Mapping[int, Place]:
