@@ -278,22 +278,10 @@ def edited(made: Model, what: str, place: int, value: int) -> Model:
 ROW = HEADER.size
 DAMAGED = [
     (4, 2, "another version"),
-    (5, 2, "the levels in its ancillary data make no sense"),
-    (6, 2, "the levels in its ancillary data make no sense"),
     (6, 9, "the levels in its ancillary data make no sense"),
-    (7, 2, "the levels in its ancillary data make no sense"),
-    (7, 0, "the levels in its ancillary data make no sense"),
-    (10, 1, "the levels in its ancillary data make no sense"),
-    (16, 7, "the levels in its ancillary data make no sense"),
     (16, 3, "its encoded data has another size"),
-    (18, 7, "its encoded data has another size"),
-    (19, 1, "the levels in its ancillary data make no sense"),
-    (24, 2, "the levels in its ancillary data make no sense"),
-    (26, 1, "the levels in its ancillary data make no sense"),
     (ROW, 2, "leads beyond the pages of its file"),
-    (ROW + 3, 0x7F, "leads beyond the pages of its file"),
     (ROW + 8, 200, "leads beyond the pages of its file"),
-    (ROW + 4 + 3, 0xFF, "leads beyond the pages of its file"),
 ]
 
 
@@ -326,12 +314,9 @@ def test_constants_that_are_shorter_than_they_say(library: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (0, 0, "its table of pages makes no sense"),
         (8, 9, "its table of pages has another version than this tflnest reads"),
         (12, 2, "its table of pages makes no sense"),
-        (12, 0, "its table of pages makes no sense"),
         (48, 7, "its levels do not increase"),
-        (72, 9, "its levels do not increase"),
     ],
 )
 def test_files_that_cannot_be_opened(place: int, value: int, message: str, library: Path) -> None:
