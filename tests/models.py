@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.nest import nest
-from converters.parameters import source_parameters
+from converters.parameters import LevelParameters, source_parameters
 from converters.planning import plan_nesting, round_filters
 from converters.recipe import Recipe, load_recipe
 from tests.single_operator import GraphBuilder
@@ -195,6 +195,19 @@ def nested(model: Model, recipe: Recipe | None = None, seed: int = 0) -> Model:
     recipe = everything() if recipe is None else recipe
     filters = round_filters(plan_nesting(model.graph, recipe), seed)
     return nest(model, filters, source_parameters(model.graph, filters), recipe)
+
+
+def with_own_biases(model: Model, recipe: Recipe | None = None, step: int = 7) -> Model:
+    """The model nested with another bias at every level: the source's, and `step` more for each level."""
+    recipe = everything() if recipe is None else recipe
+    filters = round_filters(plan_nesting(model.graph, recipe), 0)
+    parameters = {
+        place: [
+            LevelParameters((level.bias + step * own).astype(np.int32)) for own, level in enumerate(levels)
+        ]
+        for place, levels in source_parameters(model.graph, filters).items()
+    }
+    return nest(model, filters, parameters, recipe)
 
 
 def operators_of(model: Model) -> list[NestedOperator]:

@@ -34,6 +34,7 @@ _HOMES = {
     "export_component": "firmware_sim.component.exporting",
     "export_int4": "converters.exporting.int4",
     "export_lookup_tables": "converters.exporting.lookup_table",
+    "export_planes": "converters.exporting.planes",
     "generate_firmware": "firmware_sim.firmware.generation",
     "get_delegate_levels": "tflnest.plugin.delegate",
     "inspect": "firmware_sim.inspection",

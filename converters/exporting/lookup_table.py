@@ -9,21 +9,20 @@ level, and so are the outputs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from converters.exporting.decoders import DecoderWriter
 from converters.exporting.level_export import LevelExport
 from tflnest.errors import UnsupportedError
 from tflnest.graph import Operator, Subgraph, Tensor
-from tflnest.lookup_table import DECODE, MAX_INDEX_BITS, encode, index_bits
+from tflnest.lookup_table import MAX_INDEX_BITS, encode, index_bits
 from tflnest.materialization import materialize
-from tflnest.model import Model, add_constant, opcode_index
+from tflnest.model import Model
 from tflnest.nested import CHANNEL_AXIS
-from tflnest.pruning import prune
-from tflnest.schema import schema
 
 #: Bytes that a DECODE operator, its tensors and its header take in the file, besides indices and table.
 OVERHEAD_BYTES = 192
@@ -124,7 +123,7 @@ class _Encoder:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._tree = model.tree
+        self._writer = DecoderWriter(model)
         self._encoded: dict[tuple[int, int], tuple[int, int]] = {}
 
     def filters(self) -> Iterator[ExportedFilter]:
@@ -140,48 +139,24 @@ class _Encoder:
                 if item.index_bits is not None:
                     decoders[operator.index] = self._decoder(subgraph, operator, tensor)
                 yield item
-            self._insert(subgraph.index, decoders)
+            self._writer.insert(subgraph.index, decoders)
 
     def finish(self) -> None:
         """Drop what nothing reads any more."""
-        prune(self._tree)
-        self._model.changed()
+        self._writer.finish()
 
     def _decoder(self, subgraph: Subgraph, operator: Operator, tensor: Tensor) -> Any:
         """A DECODE operator that writes a copy of a filter for one operator."""
-        target = self._tree.subgraphs[subgraph.index]
-        module = schema()
         key = (subgraph.index, tensor.index)
         if key not in self._encoded:
             assert tensor.data is not None
             packed, ancillary = encode(tensor.data)
             self._encoded[key] = (
-                add_constant(self._tree, target, packed, "UINT8"),
-                add_constant(self._tree, target, ancillary, "UINT8"),
+                self._writer.constant(subgraph.index, packed),
+                self._writer.constant(subgraph.index, ancillary),
             )
-        decoded = module.TensorT()
-        source = target.tensors[tensor.index]
-        for field in ("name", "shape", "type"):
-            setattr(decoded, field, getattr(source, field))
-        decoded.buffer = 0
-        decoded.quantization = _quantization(tensor)
-        target.tensors.append(decoded)
-        operator_tree = target.operators[operator.index]
-        inputs = [int(index) for index in operator_tree.inputs]
-        inputs[1] = len(target.tensors) - 1
-        operator_tree.inputs = inputs
-        decoder = module.OperatorT()
-        decoder.opcodeIndex = opcode_index(self._tree, DECODE, custom=True)
-        decoder.inputs = list(self._encoded[key])
-        decoder.outputs = [inputs[1]]
-        return decoder
-
-    def _insert(self, subgraph: int, decoders: Mapping[int, Any]) -> None:
-        target = self._tree.subgraphs[subgraph]
-        operators = []
-        for index, operator in enumerate(target.operators):
-            operators += [decoders[index], operator] if index in decoders else [operator]
-        target.operators = operators
+        decoded = self._writer.replace(subgraph.index, operator.index, 1, tensor)
+        return self._writer.decoder(self._encoded[key], [decoded])
 
 
 def _readers(subgraph: Subgraph) -> Counter[int]:
@@ -222,13 +197,3 @@ def _judge(operator: Operator, tensor: Tensor, other_readers: int) -> ExportedFi
     if encoded + OVERHEAD_BYTES >= tensor.size:
         return stays("too small to gain")
     return ExportedFilter(operator.index, operator.name, tensor.name, tensor.size, values, bits, encoded)
-
-
-def _quantization(tensor: Tensor) -> Any:
-    """Scales of a decoded filter; the axis is 0 for one scale, since the kernel refuses others then."""
-    assert tensor.quantization is not None
-    quantization = schema().QuantizationParametersT()
-    quantization.scale = tensor.quantization.scale
-    quantization.zeroPoint = tensor.quantization.zero_point
-    quantization.quantizedDimension = tensor.quantization.axis if tensor.quantization.per_channel else 0
-    return quantization

@@ -7,6 +7,7 @@ from enum import StrEnum
 from string import Template
 
 from firmware_sim.component.contents import TEMPLATES, Contents, Parts
+from tflnest.errors import UsageError
 from tflnest.files import read_file
 from tflnest.version import __version__
 
@@ -32,6 +33,9 @@ def target_files(target: Target, parts: Parts, name: str, title: str, heading: s
 
     Returns:
         Text by path within the component's folder.
+
+    Raises:
+        UsageError: The target does not take the name.
     """
     values = {
         "name": name,
@@ -41,7 +45,7 @@ def target_files(target: Target, parts: Parts, name: str, title: str, heading: s
         "version": __version__,
         "levels": ", ".join(map(str, parts.levels)),
     }
-    files = {f"src/{path}": text for path, text in parts.files.items()}
+    files = {f"src/{_source_name(target, path)}": text for path, text in parts.files.items()}
     files |= _BUILDERS[target](parts, values)
     files["LICENSE"] = read_file(TEMPLATES / "LICENSE").decode("ascii")
     files["README.md"] = _fill(
@@ -56,10 +60,21 @@ def target_files(target: Target, parts: Parts, name: str, title: str, heading: s
     return files
 
 
+#: A library for Arduino that has TensorFlow Lite Micro, and its header; they are spelled in two ways.
+_ARDUINO_TFLM = "Chirale_TensorFLowLite"
+_ARDUINO_TFLM_HEADER = "Chirale_TensorFlowLite.h"
+
+#: Characters that the names of libraries and sketches may have.
+_ARDUINO_NAME = 63
+
 #: Where TensorFlow Lite Micro comes from, for each target.
 _NEEDS = {
     Target.CMAKE: "\nSet `TFLM_TARGET` to the CMake target of your TensorFlow Lite Micro.\n",
-    Target.ARDUINO: "\nInstall a library with TensorFlow Lite Micro too, such as Chirale_TensorFlowLite.\n",
+    Target.ARDUINO: (
+        f"\nInstall a library with TensorFlow Lite Micro of May 2023 or later too, such as {_ARDUINO_TFLM}.\n"
+        "Arduino's builder finds it by its header, which the header of this library includes first: for another one\n"
+        "change that line, and `depends` in `library.properties`.\n"
+    ),
     Target.ESP_IDF: "\nThe component manager fetches `espressif/esp-tflite-micro` with it.\n",
     Target.ZEPHYR: "\nYour west manifest must contain the module `tflite-micro`, and `CONFIG_CPP` be on.\n",
 }
@@ -85,26 +100,51 @@ def _cmake(parts: Parts, values: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _source_name(target: Target, path: str) -> str:
+    """What a source is called: Arduino's older builders do not compile what ends with .cc."""
+    return path.replace(".cc", ".cpp") if target is Target.ARDUINO else path
+
+
 def _arduino(parts: Parts, values: Mapping[str, str]) -> dict[str, str]:
-    """The Arduino builder compiles every source below `src`, which is on the path of headers as it is."""
-    folder = f"examples/{values['name']}_selftest"
-    selftest = {path.replace(".cc", ".cpp"): text for path, text in parts.selftest.items()}
+    """The Arduino builder compiles every source below `src`, which is on the path of headers as it is.
+
+    Raises:
+        UsageError: The name is longer than Arduino's may be.
+    """
+    sketch = f"{values['name']}_selftest"
+    if len(sketch) > _ARDUINO_NAME:
+        raise UsageError(
+            f"names of Arduino have at most {_ARDUINO_NAME} characters, and {sketch} has {len(sketch)}",
+            "choose a shorter one with --name",
+        )
+    folder = f"examples/{sketch}"
+    depends = f"depends={_ARDUINO_TFLM}\n" if _is_tflm(parts) else ""
     return {
-        "library.properties": _fill("arduino/library.properties", **values),
-        f"{folder}/{values['name']}_selftest.ino": _fill("arduino/selftest.ino", **values),
-        **{f"{folder}/{path}": text for path, text in selftest.items()},
+        "library.properties": _fill("arduino/library.properties", **values, depends=depends),
+        **(_header_with_tflm(parts, values["name"]) if _is_tflm(parts) else {}),
+        f"{folder}/{sketch}.ino": _fill("arduino/selftest.ino", **values),
+        **{f"{folder}/{_source_name(Target.ARDUINO, path)}": text for path, text in parts.selftest.items()},
     }
+
+
+def _header_with_tflm(parts: Parts, name: str) -> dict[str, str]:
+    """The header of the library, with that of TensorFlow Lite Micro's: the builder finds libraries by such lines."""
+    before, first, after = parts.files[f"{name}.h"].partition("#include ")
+    assert first
+    note = "/* The library with TensorFlow Lite Micro; for another one, change this line. */"
+    return {f"src/{name}.h": f"{before}{note}\n#include <{_ARDUINO_TFLM_HEADER}>\n\n{first}{after}"}
 
 
 def _esp_idf(parts: Parts, values: Mapping[str, str]) -> dict[str, str]:
     tflm = _is_tflm(parts)
-    dependency = '  espressif/esp-tflite-micro: "*"\n' if tflm else ""
+    dependency = _fill("esp-idf/dependency.yml") if tflm else ""
     own = {"sources": _lines((f'"src/{path}"' for path in parts.sources), 4)}
     folder = "examples/selftest"
     return {
         "CMakeLists.txt": _fill("esp-idf/component.cmake", **values, **own),
         "idf_component.yml": _fill("esp-idf/idf_component.yml", **values, dependency=dependency),
         f"{folder}/CMakeLists.txt": _fill("esp-idf/project.cmake", **values),
+        f"{folder}/sdkconfig.defaults": _fill("esp-idf/sdkconfig.defaults", **values),
         f"{folder}/main/CMakeLists.txt": _fill(
             "esp-idf/main.cmake", **values, selftest=_selftest_source(parts)
         ),

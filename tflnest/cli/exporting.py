@@ -15,9 +15,10 @@ from tflnest.model import Model
 if TYPE_CHECKING:
     from converters.exporting.int4 import Int4Export
     from converters.exporting.lookup_table import LookupTableExport
+    from converters.exporting.planes import PlaneExport
 
 #: What a file can be written for.
-FILES = ("tflm-lut", "int4")
+FILES = ("tflm-lut", "tflm-decode", "int4")
 
 #: What a folder can be written for.
 FOLDERS = ("cmake", "arduino", "esp-idf", "zephyr")
@@ -35,14 +36,14 @@ _CONTENTS = {"code": "the model as C", "tflm": "the nested file, with operators 
     "target",
     type=click.Choice([*FILES, *FOLDERS]),
     required=True,
-    help="tflm-lut: lookup tables, which stock TensorFlow Lite Micro decodes. int4: INT4 filters. The others: a "
-    "library for that build system.",
+    help="tflm-lut: lookup tables, which stock TensorFlow Lite Micro decodes. tflm-decode: planes, which it decodes with a "
+    "type of tflnest. int4: INT4 filters. The others: a library for that build system.",
 )
 @click.option(
     "--level",
     type=int,
     metavar="B",
-    help="Level to write; of a library the highest one. [default: full-bit; int4: the lowest]",
+    help="Level to write; of a library and of tflm-decode the highest one. [default: full-bit; int4: the lowest]",
 )
 @click.option(
     "--data",
@@ -80,6 +81,9 @@ def command(
     tflm-lut: filters become indices into a table of values. Stock TensorFlow Lite Micro runs the file with
     `AddDecode()`, and gives the outputs of the level, bit for bit.
 
+    tflm-decode: operators become stock ones, for the kernels that an application has, and TensorFlow Lite Micro writes the
+    filters of the level that was chosen for them: all levels in one file, with a few files of C++ from tflnest.
+
     int4: filters of up to 4 bits become INT4 tensors, two weights in a byte, which stock runtimes compute with as
     they are. It says which filters keep the level's weights, and which had to be rounded anew.
 
@@ -89,6 +93,7 @@ def command(
     \b
     Examples:
       tflnest export nested.tflite --for tflm-lut --level 6 -o six.tflite
+      tflnest export nested.tflite --for tflm-decode -o decoded.tflite
       tflnest export nested.tflite --for int4 --data train.npz -o int4.tflite
       tflnest export nested.tflite --for zephyr -o component
     """
@@ -103,6 +108,8 @@ def command(
     check_writable(output, force)
     if target == "tflm-lut":
         _lookup_tables(screen, file, output, force, options["level"])
+    elif target == "tflm-decode":
+        _planes(screen, file, output, force, options["level"])
     else:
         _int4(screen, file, output, force, options["level"], options["data"], options["limit"])
 
@@ -157,6 +164,42 @@ def _lookup_tables(screen: ui.Screen, file: str, output: str, force: bool, level
     for item in made.flat:
         screen.note(f"operator {item.operator} ({item.kind}) {item.name} stays int8: {item.reason}")
     screen.line(f"wrote {output}: for stock TensorFlow Lite Micro with AddDecode()")
+
+
+def _planes(screen: ui.Screen, file: str, output: str, force: bool, level: int | None) -> None:
+    from converters.exporting.planes import export_planes
+    from firmware_sim.arena import plan_arena
+
+    source = Model.load(file)
+    made = export_planes(source, level)
+    made.model.save(output, force)
+    heads = {
+        "head_bytes": plan_arena(made.model).head_bytes,
+        "int8_head_bytes": plan_arena(materialize(source, made.level)).head_bytes,
+    }
+    screen.json({"input": file, "target": "tflm-decode", "output": output, **made.to_dict(), **heads})
+    screen.facts(
+        [
+            ("levels", f"{', '.join(map(str, made.levels))}; {made.level} unless the application chooses"),
+            ("filters", _decoded(made)),
+            (
+                "SRAM",
+                f"{ui.size(heads['head_bytes'])} for activations and decoded filters, {ui.size(heads['int8_head_bytes'])} "
+                f"as int8; the largest filter takes {ui.size(made.decoded_bytes)}",
+            ),
+            (
+                "file",
+                f"{_against(made.bytes, made.int8_bytes)}; the nested file has {ui.size(made.nested_bytes)}",
+            ),
+        ]
+    )
+    screen.line(f"wrote {output}: for TensorFlow Lite Micro with AddDecode() and tflnest_tflm_decode.h")
+
+
+def _decoded(made: PlaneExport) -> str:
+    decoded = [item for item in made.filters if item.decoded_bytes]
+    biases = sum(item.bias_bytes > 0 for item in decoded)
+    return f"{len(decoded)} are decoded, {biases} with a bias of each level"
 
 
 def _named(made: LookupTableExport) -> str:

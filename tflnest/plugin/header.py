@@ -71,22 +71,22 @@ def c_header() -> str:
         "#ifndef TFLNEST_FORMAT_H",
         "#define TFLNEST_FORMAT_H",
         "",
-        *_defines(_NUMBERS),
+        *defines(_NUMBERS),
         "",
         "/* Operators. */",
-        *_defines({f"STOCK_{name}": number for number, name in enumerate(_STOCKS)}),
+        *defines({f"STOCK_{name}": number for number, name in enumerate(_STOCKS)}),
         f'#define TFLNEST_PREFIX "{PREFIX}"',
         "#define TFLNEST_CUSTOM_CODES {" + ", ".join(f'"{PREFIX}{name}"' for name in _STOCKS) + "}",
         "#define TFLNEST_FILTER_RANKS {" + ", ".join(str(FILTER_RANK[name]) for name in _STOCKS) + "}",
         "#define TFLNEST_CHANNEL_AXES {" + ", ".join(str(CHANNEL_AXIS[name]) for name in _STOCKS) + "}",
         "#define TFLNEST_BUILTIN_CODES {" + ", ".join(map(str, _builtin_codes())) + "}",
-        *_defines({"BUILTIN_CUSTOM": enum_value("BuiltinOperator", "CUSTOM")}),
-        *_defines({"MAX_EXPANDED_WEIGHTS": MAX_EXPANDED_WEIGHTS}),
+        *defines({"BUILTIN_CUSTOM": enum_value("BuiltinOperator", "CUSTOM")}),
+        *defines({"MAX_EXPANDED_WEIGHTS": MAX_EXPANDED_WEIGHTS}),
         "",
         "/* Values of options. */",
-        *_defines({f"SCHEME_{scheme.name}": number for number, scheme in enumerate(Scheme)}),
-        *_defines({f"PADDING_{name}": number for number, name in _enum("padding").items()}),
-        *_defines(
+        *defines({f"SCHEME_{scheme.name}": number for number, scheme in enumerate(Scheme)}),
+        *defines({f"PADDING_{name}": number for number, name in _enum("padding").items()}),
+        *defines(
             {f"ACTIVATION_{name}": number for number, name in _enum("fused_activation_function").items()}
         ),
         "",
@@ -96,7 +96,7 @@ def c_header() -> str:
         " \\\n".join(f"    X({', '.join(row)})" for row in _integer_options()),
         "",
         "/* Types of tensors that a nested operator has. */",
-        *_defines({f"TYPE_{name}": enum_value("TensorType", name) for name in ("INT32", "UINT8", "INT8")}),
+        *defines({f"TYPE_{name}": enum_value("TensorType", name) for name in ("INT32", "UINT8", "INT8")}),
         "",
         "/* The page directory. */",
         *_directory(),
@@ -131,12 +131,12 @@ def _integer_options() -> Iterator[tuple[str, ...]]:
 def _directory() -> Iterator[str]:
     yield f'#define TFLNEST_DIRECTORY_MAGIC "{container.MAGIC.rstrip(bytes(1)).decode()}"'
     sizes = {"HEADER": HEADER, "LEVEL": LEVEL, "PAGE": PAGE, "SEGMENT": SEGMENT}
-    yield from _defines({f"DIRECTORY_{name}_BYTES": layout.size for name, layout in sizes.items()})
-    yield from _defines({"DIRECTORY_IDENTITY_BYTES": 32, "DIRECTORY_VERSION": container.VERSION})
+    yield from defines({f"DIRECTORY_{name}_BYTES": layout.size for name, layout in sizes.items()})
+    yield from defines({"DIRECTORY_IDENTITY_BYTES": 32, "DIRECTORY_VERSION": container.VERSION})
     blank = HEADER.unpack(bytes(HEADER.size))
     for position, name in enumerate(_DIRECTORY_FIELDS):
         if name is not None:
-            yield from _defines({f"DIRECTORY_AT_{name}": _offset(blank, position)})
+            yield from defines({f"DIRECTORY_AT_{name}": _offset(blank, position)})
 
 
 def _offset(blank: tuple[object, ...], position: int) -> int:
@@ -145,7 +145,8 @@ def _offset(blank: tuple[object, ...], position: int) -> int:
     return HEADER.pack(*blank[:position], value, *blank[position + 1 :]).index(1)
 
 
-def _defines(numbers: Mapping[str, int]) -> list[str]:
+def defines(numbers: Mapping[str, int]) -> list[str]:
+    """Lines that define numbers, all behind `TFLNEST_`."""
     return [f"#define TFLNEST_{name} {number}" for name, number in numbers.items()]
 
 

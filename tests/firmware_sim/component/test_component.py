@@ -255,6 +255,13 @@ def test_esp_idf_registers_a_component_that_its_example_uses(small, tmp_path):
     assert re.fullmatch(r"\d+\.\d+\.\d+", manifest["version"])
 
 
+def test_what_uses_an_esp_idf_component_for_tflm_finds_the_headers_of_tflm(small):
+    yaml = pytest.importorskip("yaml")
+    files = export_component(small, "esp-idf", name="net", contents="tflm").project.files
+    needed = yaml.safe_load(files["idf_component.yml"])["dependencies"]
+    assert needed["espressif/esp-tflite-micro"] == {"version": "*", "require": "public"}
+
+
 def test_zephyr_builds_the_module_that_the_sample_names(small, tmp_path):
     yaml = pytest.importorskip("yaml")
     made = export_component(small, "zephyr", name="net")

@@ -21,7 +21,7 @@ from typing import Any
 from tests.shared import ROOT
 from tests.tflnest.tflm.component import HERE, Toolset, lay_out, run, sources
 
-REGISTERER = "tflnest_add_operators"
+REGISTERERS = ("tflnest_add_operators", "tflnest_add_decoders")
 ARENA_BYTES = 16 << 20
 STATE_BYTES = 512
 _SECTION = re.compile(r"Arena allocation (?:head|tail) (\d+) bytes")
@@ -38,6 +38,8 @@ class Job:
         model: A `.tflite` file.
         steps: Such as ("set_level", 4), ("page_in", 1, image) or ("run", array).
         is_open: Whether `tflnest_tflm_open` is called first.
+        first: Steps behind that, before tensors are allocated.
+        functions: What the names of the component's functions begin with.
         tensors: Which tensors every "run" gives; None for the outputs of the model.
         arena_bytes: Size of the arena.
         records: Whether allocations are recorded and printed.
@@ -47,6 +49,8 @@ class Job:
     model: bytes
     steps: Sequence[Step] = ()
     is_open: bool = True
+    first: Sequence[Step] = ()
+    functions: str = "tflnest_tflm"
     tensors: Sequence[int] | None = None
     arena_bytes: int = ARENA_BYTES
     records: bool = False
@@ -83,7 +87,7 @@ def build(folder: Path) -> Path:
     tools = Toolset(flags=("-O2", "-fPIC", "-DTFLNEST_VARIANT=0"))
     tools.require()
     component = lay_out(folder / "component")
-    files = [*sources(component), HERE / "wheel" / "operators.cc"]
+    files = [*sources(component), *sorted((HERE / "wheel").glob("*.cc"))]
     objects = tools.compile(files, (component, HERE / "wheel"), folder / "objects")
     library = folder / "operators.so"
     run(["g++", "-shared", "-o", library, *objects, runtime_path(), "-Wl,-z,defs"])
@@ -110,10 +114,13 @@ def ask(library: Path, job: Job) -> Answer:
 # ------------------------------------------------------------------------------------------------ worker
 
 
-def _steps(library: Any, state: int, interpreter: Any, job: Job) -> list[Any]:
+#: Page images that came in; they stay in use.
+_images: list[Any] = []
+
+
+def _steps(library: Any, state: int, interpreter: Any, job: Job, steps: Sequence[Step]) -> list[Any]:
     results: list[Any] = []
-    images = []
-    for name, *arguments in job.steps:
+    for name, *arguments in steps:
         if name == "run":
             interpreter.set_input(arguments[0], 0)
             interpreter.invoke()
@@ -129,9 +136,9 @@ def _steps(library: Any, state: int, interpreter: Any, job: Job) -> list[Any]:
             size = 0 if image is None else len(image)
             memory = (ctypes.c_uint64 * (size // 8 + 1))()
             ctypes.memmove(memory, image or b"", size)
-            images.append(memory)
+            _images.append(memory)
             values += [None if image is None else ctypes.byref(memory), ctypes.c_size_t(size)]
-        results.append(getattr(library, f"tflnest_tflm_{name}")(ctypes.c_void_p(state), *values))
+        results.append(getattr(library, f"{job.functions}_{name}")(ctypes.c_void_p(state), *values))
     return results
 
 
@@ -145,25 +152,28 @@ def _work(path: str) -> tuple[int, list[Any], str]:
     opened = 0
     if job.is_open:
         file = ctypes.c_char_p(job.model)
-        opened = library.tflnest_tflm_open(ctypes.c_void_p(address), file, ctypes.c_size_t(len(job.model)))
+        opened = getattr(library, f"{job.functions}_open")(
+            ctypes.c_void_p(address), file, ctypes.c_size_t(len(job.model))
+        )
+    results = _steps(library, address, None, job, job.first)
     if not job.allocates:
-        return opened, [], ""
+        return opened, results, ""
     configs = runtime.InterpreterConfig
     config = configs.kAllocationRecording if job.records else configs.kPreserveAllTensors
     try:
         interpreter = runtime.Interpreter.from_bytes(
             job.model,
-            custom_op_registerers=[REGISTERER],
+            custom_op_registerers=list(REGISTERERS),
             arena_size=job.arena_bytes,
             intrepreter_config=config,
         )
     except RuntimeError as error:
-        return opened, [], str(error)
+        return opened, results, str(error)
     if job.records:
         interpreter.print_allocations()
-    results = _steps(library, address, interpreter, job)
+    results += _steps(library, address, interpreter, job, job.steps)
     del interpreter
-    if job.is_open:
+    if job.is_open and job.functions == "tflnest_tflm":
         results.append(library.tflnest_tflm_operators(ctypes.c_void_p(address)))
     return opened, results, ""
 

@@ -14,6 +14,8 @@ namespace micro {
 
 enum TfLiteType : int { kTfLiteInt32 = 2, kTfLiteUInt8 = 3, kTfLiteInt8 = 9 };
 
+enum TfLiteAllocationType : int { kTfLiteMmapRo = 1 };
+
 enum TfLiteStatus { kTfLiteOk = 0, kTfLiteError = 1 };
 
 struct TfLiteContext;
@@ -43,7 +45,7 @@ struct TfLiteTensor {
     TfLiteIntArray *dims;
     size_t bytes;
     TfLiteType type;
-    int allocation_type;
+    TfLiteAllocationType allocation_type;
     bool is_variable;
 };
 

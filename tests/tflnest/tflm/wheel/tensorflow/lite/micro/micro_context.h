@@ -7,21 +7,54 @@
 namespace tflite {
 namespace micro {
 
+class MicroInterpreterContext;
+class MicroProfilerInterface;
+class DecodeState;
+
+class MicroContext {
+  public:
+    /* The wheel's, read from its machine code; TFLM's pull requests #3216 and #3687 had the others. */
+#if !defined(TFLNEST_TEST_HOOK) || TFLNEST_TEST_HOOK == 1
+    struct CustomDecodeRegistration {
+        DecodeState *(*create_state)(const CustomDecodeRegistration *, const TfLiteContext *,
+                                     MicroProfilerInterface *);
+        uint8_t type;
+    };
+#elif TFLNEST_TEST_HOOK == 2
+    struct CustomDecodeRegistration {
+        DecodeState *(*create_state)(const CustomDecodeRegistration &, const TfLiteContext &,
+                                     MicroProfilerInterface *);
+        uint8_t type;
+    };
+#elif TFLNEST_TEST_HOOK == 3
+    struct CustomDecodeRegistration {
+        uint8_t type;
+        uint8_t reserved1;
+        uint8_t reserved2;
+        uint8_t reserved3;
+        DecodeState *(*func)(const TfLiteContext *, MicroProfilerInterface *);
+    };
+#endif
+
+    TfLiteTensor *AllocateTempInputTensor(const TfLiteNode *node, int index);
+    TfLiteTensor *AllocateTempOutputTensor(const TfLiteNode *node, int index);
+    inline void DeallocateTempTfLiteTensor(TfLiteTensor *tensor);
+};
+
 /* The class that every context of an interpreter is; it has no virtual functions here, and needs none. */
 class MicroInterpreterContext {
   public:
     void DeallocateTempTfLiteTensor(TfLiteTensor *tensor);
+#if !defined(TFLNEST_TEST_HOOK) || TFLNEST_TEST_HOOK > 0
+    TfLiteStatus SetCustomDecodeRegistrations(const MicroContext::CustomDecodeRegistration *registrations,
+                                              size_t count);
+#endif
 };
 
-class MicroContext {
-  public:
-    TfLiteTensor *AllocateTempInputTensor(const TfLiteNode *node, int index);
-    TfLiteTensor *AllocateTempOutputTensor(const TfLiteNode *node, int index);
-    void DeallocateTempTfLiteTensor(TfLiteTensor *tensor)
-    {
-        reinterpret_cast<MicroInterpreterContext *>(this)->DeallocateTempTfLiteTensor(tensor);
-    }
-};
+inline void MicroContext::DeallocateTempTfLiteTensor(TfLiteTensor *tensor)
+{
+    reinterpret_cast<MicroInterpreterContext *>(this)->DeallocateTempTfLiteTensor(tensor);
+}
 
 inline MicroContext *GetMicroContext(const TfLiteContext *context)
 {

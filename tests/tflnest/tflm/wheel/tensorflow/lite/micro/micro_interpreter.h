@@ -2,6 +2,7 @@
 #ifndef TFLNEST_TEST_INTERPRETER_H
 #define TFLNEST_TEST_INTERPRETER_H
 
+#include "tensorflow/lite/micro/micro_context.h"
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
 
 namespace tflite {
@@ -15,6 +16,10 @@ class MicroInterpreter {
     template <unsigned int kCapacity>
     MicroInterpreter(const Model *model, const MicroMutableOpResolver<kCapacity> &resolver, unsigned char *arena,
                      size_t arena_bytes);
+#if !defined(TFLNEST_TEST_HOOK) || TFLNEST_TEST_HOOK > 0
+    TfLiteStatus SetCustomDecodeRegistrations(const MicroContext::CustomDecodeRegistration *registrations,
+                                              size_t count);
+#endif
     TfLiteStatus AllocateTensors();
     TfLiteStatus Invoke();
 };

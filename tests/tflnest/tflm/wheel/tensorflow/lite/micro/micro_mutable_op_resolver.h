@@ -10,6 +10,7 @@ namespace micro {
 template <unsigned int kCapacity>
 class MicroMutableOpResolver {
   public:
+    TfLiteStatus AddDecode();
     TfLiteStatus AddCustom(const char *name, const TFLMRegistration *registration);
 };
 
