@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from converters.conversion import convert
 from firmware_sim.counting import Counter
 from firmware_sim.emulator import run as run_firmware
 from firmware_sim.toolchain import Toolchain
@@ -25,7 +26,7 @@ from tests.tflnest.tflm.board import LEVELS, Printed, board_tree, link, objects_
 from tflnest.interpreter import Interpreter
 from tflnest.model import Model
 
-CHAINS = ((4, 8), (4, 6, 8))
+CHAINS = ((4, 8), (4, 6, 8), (2, 4, 6, 8))
 #: Bytes of stack that an operator may take as scratch, and of arena beyond what the int8 model takes.
 SCRATCH = ((0, 0), (1280, 0), (1280, 2304))
 #: Models that fit the program's arena.
@@ -42,10 +43,19 @@ def _total(sizes: tuple[int, int]) -> str:
     return f"{sum(sizes):,} ({sizes[0]:,} + {sizes[1]:,})"
 
 
-def print_wheel(paths: Iterable[Path], folder: Path) -> None:
+def _everything(path: Path, chain: Sequence[int]) -> bytes:
+    """All filters nested, with the biases of the int8 model at all levels."""
+    return nested(Model.load(path), everything(chain)).to_bytes()
+
+
+def _converted(path: Path, chain: Sequence[int]) -> bytes:
+    """What `tflnest convert` makes without calibration data: small filters flat, a bias for each level."""
+    return convert(path, levels=chain).model.to_bytes()
+
+
+def print_wheel(paths: Iterable[Path], library: Path, make: Callable[[Path, Sequence[int]], bytes]) -> None:
     """Arena and exactness in the wheel's interpreter."""
-    library = wheel.build(folder / "wheel")
-    names = " | ".join("4, 6 and 8 bits" if len(chain) == 3 else "4 and 8 bits" for chain in CHAINS)
+    names = " | ".join(", ".join(map(str, chain)) for chain in CHAINS)
     print(f"| model | int8 | {names} | outputs that differ |")
     print("|---|---|" + "---|" * len(CHAINS) + "---|")
     for path in paths:
@@ -53,7 +63,7 @@ def print_wheel(paths: Iterable[Path], folder: Path) -> None:
         row = [_total(wheel.ask(library, wheel.Job(stock, is_open=False, records=True)).arena)]
         wrong = 0
         for chain in CHAINS:
-            content = nested(Model.from_bytes(stock), everything(chain)).to_bytes()
+            content = make(path, chain)
             row.append(_total(wheel.ask(library, wheel.Job(content, records=True)).arena))
             wrong += _count_wrong(library, content, chain)
         print(f"| {path.stem} | " + " | ".join(row) + f" | {wrong} |", flush=True)
@@ -103,7 +113,10 @@ def main(paths: Sequence[str | Path]) -> None:
     """Print the tables."""
     chosen = [Path(path) for path in paths]
     with tempfile.TemporaryDirectory(prefix="tflnest-") as folder:
-        print_wheel(chosen, Path(folder))
+        library = wheel.build(Path(folder) / "wheel")
+        print_wheel(chosen, library, _everything)
+        print()
+        print_wheel(chosen, library, _converted)
         if os.environ.get("TFLM_ROOT"):
             print()
             print_board([path for path in chosen if path.stem in ON_BOARD], Path(folder))

@@ -23,6 +23,7 @@ from tflnest.materialization import materialize
 from tflnest.model import Model, set_metadata
 from tflnest.nested import NestedOperator, nested_operators
 from tflnest.nesting import MASTER_BITS, Nesting
+from tflnest.parts import Part
 from tflnest.plane_decoding import METADATA_NAME, Places, PlaneEncoding, encode_pages
 
 #: Where a buffer lies: its page, and the offset in the image of that page.
@@ -124,8 +125,7 @@ def _require_one_set(subgraph: Subgraph, nested: NestedOperator, levels: Sequenc
     top = nested.model_levels[len(levels) - 1]
 
     def fixed(position: int) -> tuple[bytes, ...]:
-        indices = (nested.multipliers[position], nested.shifts[position])
-        return tuple(np.asarray(subgraph.tensors[index].data).tobytes() for index in indices)
+        return tuple(_contents(subgraph, (nested.multipliers[position], nested.shifts[position])))
 
     hint = (
         f"--level {levels[0]} writes the lowest level alone; --for cmake --contents tflm switches all of them"
@@ -204,9 +204,12 @@ class _Exporter:
     def _page_places(
         self, subgraph: Subgraph, nested: NestedOperator, position: int, decodes_bias: bool
     ) -> Places:
-        plane = self._places[subgraph.tensors[nested.planes[position]].buffer]
-        bias = self._places[subgraph.tensors[nested.biases[position]].buffer] if decodes_bias else (0, 0)
-        return Places(*plane, *bias)
+        def place(part: Part) -> Place:
+            page, offset = self._places[subgraph.tensors[part.tensor].buffer]
+            return page, offset + part.offset
+
+        bias = place(nested.biases[position]) if decodes_bias else (0, 0)
+        return Places(*place(nested.planes[position]), *bias)
 
     def _constant(self, subgraph: int, parts: Sequence[bytes]) -> int:
         """A constant of what may be there already."""
@@ -255,8 +258,8 @@ def _page_places(directory: Directory) -> Mapping[int, Place]:
     return places
 
 
-def _contents(subgraph: Subgraph, indices: Sequence[int]) -> list[bytes]:
-    return [np.asarray(subgraph.tensors[index].data).tobytes() for index in indices]
+def _contents(subgraph: Subgraph, parts: Sequence[Part]) -> list[bytes]:
+    return [part.values(np.asarray(subgraph.tensors[part.tensor].data), "u1").tobytes() for part in parts]
 
 
 def _bytes(parts: Sequence[bytes]) -> NDArray[np.uint8]:

@@ -55,8 +55,10 @@ def test_planes_and_biases_are_those_of_the_nested_file(model):
         graph, source = made.graph.main, model.graph.main
         for decoder, (_, own) in zip(decoders(made), nested_operators(model.graph), strict=True):
             parts = [graph.tensors[index].data.tobytes() for index in decoder.inputs]
-            planes = [source.tensors[index].data.tobytes() for index in own.planes[:count]]
-            biases = [source.tensors[index].data.tobytes() for index in own.biases[:count]]
+            planes, biases = (
+                [part.values(source.tensors[part.tensor].data, "u1").tobytes() for part in places[:count]]
+                for places in (own.planes, own.biases)
+            )
             assert parts[0] == b"".join(planes)
             assert len(decoder.inputs) == 2 if count == 1 else parts[2] == b"".join(biases)
             encoding = PlaneEncoding.from_bytes(parts[1])
@@ -70,11 +72,12 @@ def test_parts_are_found_in_the_page_images_of_the_nested_file(model):
     for decoder, (_, own) in zip(decoders(made), nested_operators(model.graph), strict=True):
         encoding = PlaneEncoding.from_bytes(made.graph.main.tensors[decoder.inputs[1]].data.tobytes())
         for position, places in enumerate(encoding.places):
-            for page, offset, indices in (
+            for page, offset, own_parts in (
                 (places.plane_page, places.plane, own.planes),
                 (places.bias_page, places.bias, own.biases),
             ):
-                content = model.graph.main.tensors[indices[position]].data.tobytes()
+                part = own_parts[position]
+                content = part.values(model.graph.main.tensors[part.tensor].data, "u1").tobytes()
                 assert images[page][offset : offset + len(content)] == content
     entry = made.graph.metadata[METADATA_NAME]
     header = PAGES_HEADER.unpack_from(entry)

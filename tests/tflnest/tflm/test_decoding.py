@@ -163,9 +163,8 @@ def without_planes(model: Model, made: Model, first: int) -> Model:
     graph = changed.graph.main
     decoders = [item for item in graph.operators if item.name == DECODE]
     for decoder, (_, own) in zip(decoders, nested_operators(model.graph), strict=True):
-        for position, indices in ((0, own.planes), (2, own.biases)):
-            tensors = model.graph.main.tensors
-            kept = sum(np.asarray(tensors[index].data).nbytes for index in indices[: abs(first)])
+        for position, parts in ((0, own.planes), (2, own.biases)):
+            kept = sum(part.size for part in parts[: abs(first)])
             tensor = graph.tensors[decoder.inputs[position]]
             data = np.array(tensor.data)
             data[kept:] = 0x5A

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from converters.conversion import convert
 from tests.controllers import controlled, narrow_levels
 from tests.exactness import random_inputs as any_inputs
 from tests.models import NetworkBuilder, everything, nested, network, random_inputs
@@ -23,8 +24,12 @@ CHAINS = {"bucket": (4, 6, 8), "compensated": (4, 6, 8)}
 ARGUMENT, LEVEL, PAGE, RESIDENT, IN_USE, CRC, SIZE = -1, -2, -3, -4, -5, -6, -8
 
 
+def model_path(name: str) -> Path:
+    return SHARED / "models" / f"{name}.tflite"
+
+
 def shared_model(name: str) -> Model:
-    path = SHARED / "models" / f"{name}.tflite"
+    path = model_path(name)
     if not path.is_file():
         pytest.skip(f"{path.name} is not there")
     return Model.load(path)
@@ -213,10 +218,10 @@ def test_the_arena_is_not_larger_than_that_of_the_int8_model(name: str, library:
     model = shared_model(name)
     stock = sum(ask(library, Job(model.to_bytes(), is_open=False, records=True)).arena)
     assert stock > 0
-    for levels in ((4, 8), (4, 6, 8)):
-        content = nested(model, everything(levels)).to_bytes()
-        own = sum(ask(library, Job(content, records=True)).arena)
-        assert 0 < own <= stock, f"{levels}: {own} bytes, {stock} with the int8 model"
+    for levels in ((4, 8), (4, 6, 8), (2, 4, 6, 8)):
+        for made in (nested(model, everything(levels)), convert(model_path(name), levels=levels).model):
+            own = sum(ask(library, Job(made.to_bytes(), records=True)).arena)
+            assert 0 < own <= stock, f"{levels}: {own} bytes, {stock} with the int8 model"
 
 
 def residual() -> Model:
