@@ -6,6 +6,7 @@ the place of the filter, and what is new takes the places of biases that are gon
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,18 +107,22 @@ def nest(
     model = source.copy()
     tree = model.tree
     writer = _Writer(tree)
-    for rounded in filters:
+    packed = [_pack(rounded) for rounded in filters]
+    uses = Counter(
+        planes for planes, rounded in zip(packed, filters, strict=True) for _ in rounded.plan.operators
+    )
+    for planes, rounded in zip(packed, filters, strict=True):
         subgraph = source.graph.subgraphs[rounded.plan.subgraph]
-        plan = rounded.plan
+        plan, is_separate = rounded.plan, uses[planes] > 1
         operators = [subgraph.operators[index] for index in plan.operators]
         levels = [
             _Levels.of(subgraph, plan, item, parameters[subgraph.index, item.index]) for item in operators
         ]
         for operator in operators:
             _release_bias(writer, subgraph, operator)
-        inputs = _write_constants(writer, tree.subgraphs[subgraph.index], rounded, levels)
+        inputs = _write_constants(writer, plan, planes, levels, is_separate)
         for operator, own, indices in zip(operators, levels, inputs, strict=True):
-            _rewrite_operator(writer, subgraph, operator, plan, own, indices, len(operators) > 1)
+            _rewrite_operator(writer, subgraph, operator, plan, own, indices, is_separate)
     _extend_offline_plan(tree)
     _drop_unread(tree)
     _write_directory(model, writer, recipe)
@@ -168,43 +173,44 @@ def _new(contents: Sequence[bytes]) -> list[bytes]:
     return [b"" if content in contents[:position] else content for position, content in enumerate(contents)]
 
 
+def _pack(rounded: RoundedFilter) -> tuple[bytes, ...]:
+    """The planes of a filter."""
+    nesting = rounded.plan.nesting
+    assert nesting is not None
+    return tuple(pack(codes, plane.bits) for plane, codes in zip(nesting.planes, rounded.planes, strict=True))
+
+
 def _write_constants(
-    writer: _Writer, subgraph: Any, rounded: RoundedFilter, operators: Sequence[_Levels]
+    writer: _Writer,
+    plan: PlannedFilter,
+    planes: Sequence[bytes],
+    operators: Sequence[_Levels],
+    is_separate: bool,
 ) -> list[list[int]]:
     """Store a filter and what its operators have beside it.
 
-    One tensor per level is the smallest file, and the smallest arena. Operators that share a filter have what is their
-    own in tensors of their own.
+    One tensor per level is the smallest file, and the smallest arena. Operators that share planes have what is their
+    own in tensors of their own: nothing is stored twice.
 
     Returns:
         For each operator the indices of its constant inputs.
     """
-    plan = rounded.plan
-    assert plan.nesting is not None
-    planes = [
-        pack(codes, plane.bits) for plane, codes in zip(plan.nesting.planes, rounded.planes, strict=True)
+    subgraph = writer.tree.subgraphs[plan.subgraph]
+
+    def append(content: bytes, position: int) -> int:
+        return writer.append(subgraph, np.frombuffer(content, np.uint8), plan.page_of(position))
+
+    own = [b""] * len(planes) if is_separate else operators[0].constants
+    first, *others = [plane + constants for plane, constants in zip(planes, own, strict=True)]
+    indices = [
+        writer.overwrite(subgraph, plan.tensor.index, np.frombuffer(first, np.uint8), plan.page_of(0)),
+        *(append(content, position) for position, content in enumerate(others, 1)),
     ]
-    if len(operators) == 1:
-        planes = [plane + own for plane, own in zip(planes, operators[0].constants, strict=True)]
-    indices = []
-    for position, plane in enumerate(planes):
-        values, page = np.frombuffer(plane, np.uint8), plan.page_of(position)
-        if position == 0:
-            indices.append(writer.overwrite(subgraph, plan.tensor.index, values, page))
-        else:
-            indices.append(writer.append(subgraph, values, page))
-    if len(operators) == 1:
+    if not is_separate:
         return [indices]
     return [
-        [
-            *indices,
-            *(
-                writer.append(subgraph, np.frombuffer(own, np.uint8), plan.page_of(position))
-                for position, own in enumerate(operator.constants)
-                if own
-            ),
-        ]
-        for operator in operators
+        [*indices, *(append(content, position) for position, content in enumerate(item.constants) if content)]
+        for item in operators
     ]
 
 

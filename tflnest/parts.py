@@ -101,7 +101,10 @@ def find_parts(operator: Operator, layout: Layout, tensors: Sequence[Tensor], wh
     separate = bringing if layout.is_separate else []
     expected = 1 + count + len(separate)
     if len(operator.inputs) != expected or len(operator.outputs) != 1 or -1 in operator.inputs:
-        raise FormatError(f"{where}: it has {len(operator.inputs)} inputs, its options ask for {expected}")
+        raise FormatError(
+            f"{where}: it has {len(operator.inputs)} inputs, its options ask for {expected}",
+            "a file of a development version before 0.1.0 must be converted again",
+        )
     finder = _Finder(layout, tensors, where)
     holders = dict(zip(separate, operator.inputs[1 + count :], strict=True))
     for position, index in enumerate(operator.inputs[1 : 1 + count]):

@@ -297,6 +297,26 @@ def test_shared_filters_shared_biases_and_missing_biases(scheme):
         np.testing.assert_array_equal(Interpreter(model=model, level=level).run(x), expected)
 
 
+def test_equal_filters_are_stored_once():
+    """Two tensors of equal content, with biases of their own, share their planes."""
+    net = NetworkBuilder(3)
+    x = net.start((1, 4, 4, 8))
+    weights = net.filter((8, 3, 3, 8), name="first")
+    tensor = net.subgraph.tensors[weights]
+    twin = net.constant(np.zeros((8, 3, 3, 8), np.int8), tensor.quantization.scale, 0, 0)
+    net.subgraph.tensors[twin].buffer = tensor.buffer
+    y = net.convolution(net.convolution(x, 8, weights=weights), 8, weights=twin, name="second")
+    source = net.finish(y)
+    model = nested(source, everything((4, 6, 8)))
+    first, second = operators_of(model)
+    tensors = model.graph.main.tensors
+    for part, other in zip(first.planes, second.planes, strict=True):
+        assert tensors[part.tensor].buffer == tensors[other.tensor].buffer
+    assert first.biases != second.biases
+    x = random_inputs(source, 2)
+    np.testing.assert_array_equal(Interpreter(model=model).run(x), Interpreter(model=source).run(x))
+
+
 def test_a_model_with_nothing_to_nest_has_one_full_base_page():
     recipe = Recipe(levels=(4, 8), rules=(Rule(flat=True),))
     source = network()
