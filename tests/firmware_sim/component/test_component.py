@@ -20,30 +20,16 @@ from firmware_sim.emulator import Emulator
 from firmware_sim.firmware.selftest import expected_crc32
 from firmware_sim.toolchain import Toolchain
 from tests.controllers import controlled, narrow_levels
+from tests.firmware_sim.component.conftest import LEVELS
 from tests.firmware_sim.monitor import require_emulator
-from tests.models import NetworkBuilder, everything, nested, network, small_network
+from tests.models import NetworkBuilder, everything, nested, small_network
 from tests.shared import ROOT
 from tflnest.errors import UnsupportedError, UsageError
 from tflnest.model import Model, opcode_index
 
 HERE = Path(__file__).parent
-LEVELS = (4, 6, 8)
 WARNINGS = "-Wall -Wextra -Wconversion -Wdouble-promotion -Werror"
 SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all"
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return nested(network(), everything(LEVELS))
-
-
-@pytest.fixture(scope="module")
-def small() -> Model:
-    """One convolution, for the slower builds; its levels give different outputs."""
-    net = NetworkBuilder()
-    source = nested(net.finish(net.convolution(net.start(), 12)), everything(LEVELS))
-    assert len({expected_crc32(source, level) for level in LEVELS}) == len(LEVELS)
-    return source
 
 
 #: Where programs are looked for: what pip has installed lies beside Python.
@@ -174,70 +160,6 @@ def test_the_compiler_chooses_the_plan_of_the_processor(board, model, tmp_path):
         while b"well\n" not in received and b"NOT" not in received:
             received += machine.read_some(timeout_s=5)
     assert received.decode().endswith(report(model))
-
-
-# --------------------------------------------------------------------------------------------------------- Arduino
-
-
-def test_arduino_finds_every_header_from_src_alone(model):
-    files = export_component(model, "arduino", name="net").project.files
-    headers = {name.removeprefix("src/") for name in files if name.startswith("src/") and name.endswith(".h")}
-    for name, text in files.items():
-        if name.startswith("src/"):
-            folder = name.removeprefix("src/").rpartition("/")[0]
-            for included in re.findall(r'#include "([^"]+)"', text):
-                if included.endswith("_x86.h"):  # behind a condition that is never true in a component
-                    continue
-                assert included in headers or f"{folder}/{included}" in headers, (name, included)
-    properties = dict(line.split("=", 1) for line in files["library.properties"].splitlines())
-    required = {
-        "name",
-        "version",
-        "author",
-        "maintainer",
-        "sentence",
-        "paragraph",
-        "category",
-        "url",
-        "architectures",
-    }
-    assert required <= set(properties)
-    assert properties["name"] == "net" and f"src/{properties['includes']}" in files
-    assert "examples/net_selftest/net_selftest.ino" in files
-
-
-def test_the_arduino_builder_makes_a_sketch_that_runs(small, tmp_path):
-    """Arduino's own builder, with a board that is this computer."""
-    require("arduino-builder", "arduino-ctags", "g++")
-    library = tmp_path / "libraries" / "net"
-    for name in ("libraries", "tools", "build"):
-        (tmp_path / name).mkdir()
-    export_component(small, "arduino", name="net").write(library)
-    run(
-        "arduino-builder", "-compile", "-hardware", HERE / "arduino", "-tools", tmp_path / "tools",
-        "-libraries", tmp_path / "libraries", "-fqbn", "computer:computer:computer",
-        "-build-path", tmp_path / "build", library / "examples" / "net_selftest" / "net_selftest.ino",
-    )  # fmt: skip
-    assert run(tmp_path / "build" / "net_selftest.ino.elf").endswith(report(small))
-
-
-def test_a_processor_of_16_bits_is_refused_at_compile_time(model, tmp_path):
-    require("gcc")
-    export_component(model, "arduino", name="net").write(tmp_path / "net")
-    command = [
-        "gcc",
-        "-fsyntax-only",
-        "-U__INT_MAX__",
-        "-D__INT_MAX__=32767",
-        f"-I{tmp_path / 'net' / 'src'}",
-    ]
-    done = subprocess.run(
-        [*command, str(tmp_path / "net" / "src" / "tflnest" / "tflnest_types.h")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode != 0 and "int has 32 bits" in done.stderr
 
 
 # ------------------------------------------------------------------------------------------------ ESP-IDF, Zephyr

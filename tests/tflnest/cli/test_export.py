@@ -41,6 +41,22 @@ def test_filters_that_stay_int8_are_named(files, call, tmp_path):
     assert "(DEPTHWISE_CONV_2D) depthwise/weights stays int8: too small to gain" in done.err
 
 
+def test_planes_say_what_they_take(wide, call, tmp_path):
+    target = tmp_path / "decoded.tflite"
+    done = call("export", wide, "--for", "tflm-decode", "-o", target)
+    assert done.code == 0, done.err
+    assert "4, 6, 8; 8 unless the application chooses" in done.out
+    assert "4 are decoded, 0 with a bias of each level" in done.out and "tflnest_tflm_decode.h" in done.out
+    document = call(
+        "export", wide, "--for", "tflm-decode", "--level", 6, "-f", "-o", target, "--format=json"
+    ).json  # fmt: skip
+    assert document["levels"] == [4, 6] and document["level"] == 6 and document["target"] == "tflm-decode"
+    assert document["bytes"] == target.stat().st_size and document["decoded_bytes"] == 128 * 128 * 9
+    assert document["head_bytes"] >= document["decoded_bytes"] > document["int8_head_bytes"]
+    same = call("compare", target, wide, "--level-b", 6, "--exact", "--limit", 3)
+    assert same.code == 0, same.err
+
+
 def test_int4_tells_of_every_filter_and_of_agreement(files, wide, call, tmp_path):
     target = tmp_path / "int4.tflite"
     done = call("export", wide, "--for", "int4", "--data", files.data, "-o", target)

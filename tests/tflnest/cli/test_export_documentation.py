@@ -38,5 +38,5 @@ def test_a_command(number, folder, call, monkeypatch):
 
 
 def test_all_are_found():
-    assert len(COMMANDS) == 4
+    assert len(COMMANDS) == 5
     assert all(command.startswith("tflnest export nested.tflite --for ") for command in COMMANDS)

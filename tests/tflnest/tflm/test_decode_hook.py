@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.shared import ROOT
 from tests.tflnest.tflm.component import CXX_FLAGS, HERE, Toolset, lay_out
+from tests.tflnest.tflm.test_fuzz import DECODING
 
 #: Of an application: what it would pass itself, and the one line.
 APPLICATION = """
@@ -87,3 +90,33 @@ def test_a_tflm_without_decode_is_told(application: Path, component: Path, tmp_p
         "this TensorFlow Lite Micro does not let applications decode filters: take one of October 2026"
         in said
     )
+
+
+#: What stands around the example in docs/export.md.
+FRAME = """
+#include "tensorflow/lite/micro/micro_interpreter.h"
+{include}
+extern const unsigned char model_data[];
+extern const size_t model_size;
+
+using namespace tflite::micro;
+
+void Example(MicroMutableOpResolver<10> &resolver, MicroInterpreter &interpreter)
+{{
+{lines}
+}}
+"""
+
+
+def test_the_example_in_the_document_compiles(component: Path, tmp_path: Path) -> None:
+    tools = Toolset()
+    tools.require()
+    document = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```cpp\n(.*?)```", document, re.DOTALL)
+    (example,) = [block for block in blocks if "tflnest_tflm_decode.h" in block]
+    include, lines = example.split("\n", 1)
+    source = tmp_path / "example.cc"
+    source.write_text(FRAME.format(include=include, lines=lines))
+    assert tools.compile([source], (component, HERE / "wheel"), tmp_path / "made")
+    section = document[document.index(example) :]
+    assert set(re.findall(r"`(tflnest_\w+\.cc?)`", section)) == set(DECODING)

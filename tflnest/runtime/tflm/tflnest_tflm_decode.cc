@@ -30,6 +30,13 @@ uint32_t ReadWord(const uint8_t *bytes)
     return word;
 }
 
+uint32_t ReadHalf(const uint8_t *bytes)
+{
+    uint16_t half = 0;
+    memcpy(&half, bytes, sizeof half);
+    return half;
+}
+
 /* Row of a page in the table. */
 const uint8_t *PageRow(const tflnest_decoded *file, uint32_t page)
 {
@@ -92,9 +99,10 @@ const char *CheckPages(const uint8_t *pages, uint32_t bytes)
         memcmp(pages, TFLNEST_DECODE_PAGES_MAGIC, sizeof TFLNEST_DECODE_PAGES_MAGIC) != 0) {
         return "its table of pages makes no sense";
     }
-    const uint32_t count = pages[TFLNEST_DECODE_PAGES_AT_LEVEL_COUNT];
-    if (pages[TFLNEST_DECODE_PAGES_AT_VERSION] != TFLNEST_DECODE_PAGES_VERSION ||
-        pages[TFLNEST_DECODE_PAGES_AT_HEADER_SIZE] != TFLNEST_DECODE_PAGES_BYTES) {
+    const uint32_t count = ReadHalf(pages + TFLNEST_DECODE_PAGES_AT_LEVEL_COUNT);
+    if (ReadHalf(pages + TFLNEST_DECODE_PAGES_AT_VERSION) != TFLNEST_DECODE_PAGES_VERSION ||
+        ReadHalf(pages + TFLNEST_DECODE_PAGES_AT_HEADER_SIZE) != TFLNEST_DECODE_PAGES_BYTES ||
+        ReadHalf(pages + TFLNEST_DECODE_PAGES_AT_RESERVED) != 0) {
         return "its table of pages has another version than this tflnest reads";
     }
     if (count < 1 || count > TFLNEST_MAX_LEVELS ||
