@@ -17,6 +17,7 @@ from tests.tflnest.tflm.wheel import Answer, Job, Step, ask
 from tflnest.container import Page, page_image
 from tflnest.interpreter import Interpreter
 from tflnest.lookup_table import DECODE
+from tflnest.materialization import materialize
 from tflnest.model import Model
 from tflnest.nested import nested_operators
 from tflnest.plane_decoding import HEADER, METADATA_NAME
@@ -137,6 +138,19 @@ def test_a_level_is_chosen_before_tensors_are_allocated(library: Path) -> None:
     answer = run(library, made, [("operator_level", 0), ("set_level", 8), ("run", sample)], first=first)
     assert answer.results[:7] == [0, 0, IN_USE, 0, LEVEL, 6, RESIDENT]
     np.testing.assert_array_equal(answer.results[7], Interpreter(model=model, level=6).run(sample))
+
+
+def test_filters_are_decoded_into_memory_of_their_own(library: Path) -> None:
+    """Of the size that the report names, and the arena is that of the int8 model, but for what TFLM keeps of operators."""
+    model = with_own_biases(network())
+    made = export_planes(model)
+    sample, size = random_inputs(model, 1), made.decoded_bytes + 32
+    answer = run(library, made.model, [("set_level", 4), ("run", sample)], decoding_bytes=size)
+    np.testing.assert_array_equal(answer.results[1], Interpreter(model=model, level=4).run(sample))
+    beside = run(library, made.model, [], records=True, decoding_bytes=size).arena[0]
+    inside = run(library, made.model, [], records=True).arena[0]
+    stock = run(library, materialize(model), [], records=True, is_open=False).arena[0]
+    assert beside == stock < inside
 
 
 def test_without_opening_the_highest_level_runs(library: Path) -> None:
