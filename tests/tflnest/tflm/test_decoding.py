@@ -80,11 +80,19 @@ def shared_model(name: str) -> Model:
     return Model.load(path)
 
 
-@pytest.mark.parametrize("scheme", ["bucket", "compensated"])
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow if "mobilenet" in name else ()) for name in INT8_MODELS],
-)
+#: Every public model in the default scheme; those that take long, and most of the others in the other one, are slow.
+PUBLIC = [
+    pytest.param(
+        name,
+        scheme,
+        marks=pytest.mark.slow if "mobilenet" in name or (scheme != "bucket" and "kws" not in name) else (),
+    )
+    for scheme in ("bucket", "compensated")
+    for name in INT8_MODELS
+]
+
+
+@pytest.mark.parametrize(("name", "scheme"), PUBLIC)
 def test_shared_models_at_every_level_and_switch(name: str, scheme: str, library: Path) -> None:
     model = with_own_biases(shared_model(name), everything((4, 6, 8), scheme))
     check_exactness(library, model, (8, 4, 6) if "mobilenet" in name else LEVELS)
@@ -92,8 +100,7 @@ def test_shared_models_at_every_level_and_switch(name: str, scheme: str, library
 
 @pytest.mark.parametrize("scheme", ["bucket", "compensated"])
 def test_all_kinds_of_operators_at_every_level(scheme: str, library: Path) -> None:
-    for model in (nested(network(), everything((2, 3, 5, 8), scheme)),):
-        check_exactness(library, model, (8, 2, 3, 5, 8))
+    check_exactness(library, nested(network(), everything((2, 3, 5, 8), scheme)), (8, 2, 3, 5, 8))
     made = check_exactness(
         library, with_own_biases(network(), everything((2, 3, 5, 8), scheme)), (5, 2, 3), 5
     )
@@ -292,9 +299,7 @@ def edited(made: Model, what: str, place: int, value: int) -> Model:
 ROW = HEADER.size
 DAMAGED = [
     (4, 2, "another version"),
-    (6, 9, "the levels in its ancillary data make no sense"),
     (16, 3, "its encoded data has another size"),
-    (ROW, 2, "leads beyond the pages of its file"),
     (ROW + 8, 200, "leads beyond the pages of its file"),
 ]
 
@@ -325,18 +330,11 @@ def test_constants_that_are_shorter_than_they_say(library: Path) -> None:
             assert answer.error and "larger than its buffer in the file" in answer.log
 
 
-@pytest.mark.parametrize(
-    ("place", "value", "message"),
-    [
-        (8, 9, "its table of pages has another version than this tflnest reads"),
-        (12, 2, "its table of pages makes no sense"),
-        (48, 7, "its levels do not increase"),
-    ],
-)
-def test_files_that_cannot_be_opened(place: int, value: int, message: str, library: Path) -> None:
-    made = edited(export_planes(nested(network())).model, "pages", place, value)
+def test_a_file_that_cannot_be_opened(library: Path) -> None:
+    made = edited(export_planes(nested(network())).model, "pages", 8, 9)
     answer = ask(library, decoded_job(made, [], allocates=False))
-    assert answer.opened == SIZE and f"tflnest: the file cannot be opened: {message}" in answer.log
+    assert answer.opened == SIZE
+    assert "tflnest: the file cannot be opened: its table of pages has another version" in answer.log
 
 
 def test_a_file_that_is_none_of_these(library: Path) -> None:
