@@ -9,7 +9,7 @@ each kind of kernels (portable, DSP extension, vectors) is in a file of its own,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -80,6 +80,8 @@ class Parts:
         levels: Levels that can run, lowest first.
         checks: CRC-32 of the outputs of each level on the input of the self-test.
         memory: What it takes, for the README.
+        sram_bytes: Bytes of SRAM for activations, scratch and pages, with the kernels that need most.
+        flash_bytes: Bytes of flash for pages, or for the file; parameters and code come besides.
         use: How an application calls it, as C or C++.
         facts: For the manifest.
     """
@@ -90,6 +92,8 @@ class Parts:
     levels: tuple[int, ...]
     checks: Mapping[int, int]
     memory: str
+    sram_bytes: int
+    flash_bytes: int
     use: str
     facts: Mapping[str, object]
 
@@ -141,6 +145,8 @@ def code_parts(
         levels=plan.levels,
         checks=checks,
         memory=_memory_text(plans),
+        sram_bytes=max(arenas.values()) + _page_bytes(plan, plan.slots),
+        flash_bytes=_page_bytes(plan, plan.flash_pages),
         use=_fill("selftest/use_code.md", name=name, level=plan.levels[-1], arguments=_arguments(plan)),
         facts={"arena_bytes": arenas, "pages": str(pages)},
     )
@@ -220,12 +226,14 @@ def _arguments(plan: FirmwarePlan) -> str:
 def _memory_text(plans: Mapping[Core, FirmwarePlan]) -> str:
     plan = plans[Core.PORTABLE]
     arenas = ", ".join(f"{item.arena.bytes:,} bytes with {core} kernels" for core, item in plans.items())
-    slots = sum(plan.program.pages[page].size for page in plan.slots)
-    pages = sum(plan.program.pages[page].size for page in plan.flash_pages)
     return (
-        f"SRAM: an arena of {arenas}; {slots:,} bytes for pages from outside, and a few bytes of state. Flash: "
-        f"{pages:,} bytes of pages, besides parameters and code."
+        f"SRAM: an arena of {arenas}; {_page_bytes(plan, plan.slots):,} bytes for pages from outside, and a few bytes "
+        f"of state. Flash: {_page_bytes(plan, plan.flash_pages):,} bytes of pages, besides parameters and code."
     )
+
+
+def _page_bytes(plan: FirmwarePlan, pages: Iterable[int]) -> int:
+    return sum(plan.program.pages[page].size for page in pages)
 
 
 # ---------------------------------------------------------------------------------------------------------- TFLM
@@ -283,6 +291,8 @@ def tflm_parts(model: Model, heading: str, name: str, level: int | None = None) 
             f"Flash: the file of {len(content):,} bytes, besides code. SRAM: the tensor arena; the self-test gives it "
             f"{arena:,} bytes, more than any build should need, and prints what is in use."
         ),
+        sram_bytes=arena,
+        flash_bytes=len(content),
         use=_fill("selftest/use_tflm.md", name=name, level=levels[-1], count=count, adds="\n".join(adds)),
         facts={"arena_bytes": arena, "file_bytes": len(content)},
     )

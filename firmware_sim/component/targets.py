@@ -44,6 +44,7 @@ def target_files(target: Target, parts: Parts, name: str, title: str, heading: s
         "heading": heading,
         "version": __version__,
         "levels": ", ".join(map(str, parts.levels)),
+        "board": _zephyr_board(parts),
     }
     files = {f"src/{_source_name(target, path)}": text for path, text in parts.files.items()}
     files |= _BUILDERS[target](parts, values)
@@ -76,7 +77,11 @@ _NEEDS = {
         "change that line, and `depends` in `library.properties`.\n"
     ),
     Target.ESP_IDF: "\nThe component manager fetches `espressif/esp-tflite-micro` with it.\n",
-    Target.ZEPHYR: "\nYour west manifest must contain the module `tflite-micro`, and `CONFIG_CPP` be on.\n",
+    Target.ZEPHYR: (
+        "\nYour workspace must contain the module `tflite-micro`, which west leaves out unless it is told to bring it:\n\n"
+        "```sh\nwest config manifest.project-filter -- +tflite-micro\nwest update\n```\n\n"
+        "Applications set what the sample sets in `prj.conf`: `CONFIG_TENSORFLOW_LITE_MICRO=y`, and C++17.\n"
+    ),
 }
 
 
@@ -153,22 +158,64 @@ def _esp_idf(parts: Parts, values: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+#: Bytes of SRAM and of flash that Zephyr takes besides, with a stack and code, for either kind of contents.
+_ZEPHYR_BYTES = {Contents.CODE: (8192, 49152), Contents.TFLM: (16384, 196608)}
+
+#: KiB of SRAM and of flash of the board that most of Zephyr's examples name.
+_QEMU_CORTEX_M3 = (64, 256)
+
+#: Zephyr has no locks for what a function initializes when it is first called.
+_ZEPHYR_CXX = "target_compile_options(app PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-fno-threadsafe-statics>)\n"
+
+
+def _zephyr_needs(parts: Parts) -> tuple[int, int]:
+    """KiB of SRAM and of flash that a board must have."""
+    sram, flash = _ZEPHYR_BYTES[parts.contents]
+    return -(-(parts.sram_bytes + sram) // 1024), -(-(parts.flash_bytes + flash) // 1024)
+
+
+def _zephyr_board(parts: Parts) -> str:
+    """An emulated board that the sample fits on."""
+    sram, flash = _zephyr_needs(parts)
+    return "qemu_cortex_m3" if sram <= _QEMU_CORTEX_M3[0] and flash <= _QEMU_CORTEX_M3[1] else "mps2/an385"
+
+
 def _zephyr(parts: Parts, values: Mapping[str, str]) -> dict[str, str]:
+    """A module, and an application that names it."""
     tflm = _is_tflm(parts)
-    own = {"sources": _lines((f"../src/{path}" for path in parts.sources), 4)}
-    depends = "\tdepends on TENSORFLOW_LITE_MICRO\n" if tflm else ""
-    options = "CONFIG_CPP=y\nCONFIG_STD_CPP17=y\nCONFIG_TENSORFLOW_LITE_MICRO=y\n" if tflm else ""
-    folder = "samples/selftest"
-    return {
-        "zephyr/module.yml": _fill("zephyr/module.yml", **values),
-        "zephyr/CMakeLists.txt": _fill("zephyr/module.cmake", **values, **own),
-        "zephyr/Kconfig": _fill("zephyr/Kconfig", **values, depends=depends),
-        f"{folder}/CMakeLists.txt": _fill("zephyr/sample.cmake", **values, selftest=_selftest_source(parts)),
-        f"{folder}/prj.conf": _fill("zephyr/prj.conf", **values, options=options),
-        f"{folder}/sample.yaml": _fill("zephyr/sample.yaml", **values),
-        f"{folder}/src/main.c": _fill("zephyr/main.c", **values),
-        **{f"{folder}/src/{path}": text for path, text in parts.selftest.items()},
+    own = {
+        "sources": _lines((f"../src/{path}" for path in parts.sources), 4),
+        "modules": "  depends:\n    - tflite-micro\n" if tflm else "",
+        "depends": "\tdepends on TENSORFLOW_LITE_MICRO\n" if tflm else "",
     }
+    sram, flash = _zephyr_needs(parts)
+    sample = {
+        "selftest": _selftest_source(parts),
+        "flags": _ZEPHYR_CXX if tflm else "",
+        "options": "CONFIG_CPP=y\nCONFIG_STD_CPP17=y\nCONFIG_TENSORFLOW_LITE_MICRO=y\n" if tflm else "",
+        "modules": "  modules:\n    - tflite-micro\n" if tflm else "",
+        "sram": str(sram),
+        "flash": str(flash),
+    }
+    module = {
+        f"zephyr/{path}": _fill(f"zephyr/{template}", **values, **own)
+        for path, template in (
+            ("module.yml", "module.yml"),
+            ("CMakeLists.txt", "module.cmake"),
+            ("Kconfig", "Kconfig"),
+        )
+    }
+    folder = "samples/selftest"
+    application = {
+        f"{folder}/{path}": _fill(f"zephyr/{template}", **values, **sample)
+        for path, template in (
+            ("CMakeLists.txt", "sample.cmake"),
+            ("prj.conf", "prj.conf"),
+            ("sample.yaml", "sample.yaml"),
+            ("src/main.c", "main.c"),
+        )
+    }
+    return module | application | {f"{folder}/src/{path}": text for path, text in parts.selftest.items()}
 
 
 _BUILDERS: dict[Target, Callable[[Parts, Mapping[str, str]], dict[str, str]]] = {

@@ -162,7 +162,7 @@ def test_the_compiler_chooses_the_plan_of_the_processor(board, model, tmp_path):
     assert received.decode().endswith(report(model))
 
 
-# ------------------------------------------------------------------------------------------------ ESP-IDF, Zephyr
+# -------------------------------------------------------------------------------------------------------- ESP-IDF
 
 
 def test_esp_idf_registers_a_component_that_its_example_uses(small, tmp_path):
@@ -182,35 +182,6 @@ def test_what_uses_an_esp_idf_component_for_tflm_finds_the_headers_of_tflm(small
     files = export_component(small, "esp-idf", name="net", contents="tflm").project.files
     needed = yaml.safe_load(files["idf_component.yml"])["dependencies"]
     assert needed["espressif/esp-tflite-micro"] == {"version": "*", "require": "public"}
-
-
-def test_zephyr_builds_the_module_that_the_sample_names(small, tmp_path):
-    yaml = pytest.importorskip("yaml")
-    made = export_component(small, "zephyr", name="net")
-    made.write(tmp_path / "net")
-    sample = tmp_path / "net" / "samples" / "selftest"
-    built = build(sample, ZEPHYR_BASE=str(HERE / "stubs" / "zephyr"))
-    assert run(built / "app").endswith(report(small))
-    module = yaml.safe_load(made.project.files["zephyr/module.yml"])
-    assert module["name"] == "net"
-    assert {f"{module['build']['cmake']}/CMakeLists.txt", module["build"]["kconfig"]} <= set(
-        made.project.files
-    )
-    tests = yaml.safe_load(made.project.files["samples/selftest/sample.yaml"])["tests"]
-    assert tests["sample.net.selftest"]["harness_config"]["regex"] == ["all is well"]
-    symbol = made.project.files["zephyr/Kconfig"].splitlines()[2]
-    assert symbol == "config NET" and "CONFIG_NET=y" in made.project.files["samples/selftest/prj.conf"]
-
-
-def test_the_kconfig_file_is_understood(model, tmp_path):
-    kconfiglib = pytest.importorskip("kconfiglib")
-    for contents in ("code", "tflm"):
-        made = export_component(model, "zephyr", name="net", contents=contents)
-        made.write(tmp_path / contents)
-        kconfig = kconfiglib.Kconfig(str(tmp_path / contents / "zephyr" / "Kconfig"), warn_to_stderr=False)
-        assert kconfig.syms["NET"].type == kconfiglib.BOOL
-        depends = kconfiglib.expr_str(kconfig.syms["NET"].direct_dep)
-        assert depends == ("y" if contents == "code" else "TENSORFLOW_LITE_MICRO")
 
 
 # ------------------------------------------------------------------------------------------------------ every target

@@ -17,7 +17,9 @@ from tflnest.tflm import component_sources
 LIBRARY = {"memchr", "memcpy", "memset", "memcmp", "memmove", "strcmp", "strlen"}
 #: Of TFLM.
 MICRO = re.compile(r"MicroPrintf|MicroContext|MicroInterpreterContext")
-CORE = ("-mthumb", "-mcpu=cortex-m3", "-mfloat-abi=soft", "-Os", "-ffreestanding")
+CORE = ("-mthumb", "-mcpu=cortex-m3", "-mfloat-abi=soft", "-Os", "-ffreestanding", "-fstack-usage")
+#: Bytes of stack that a function may take: TFLNEST_TFLM_STACK_SCRATCH, and what it saves and computes with.
+STACK_BYTES = 1280 + 64
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def test_it_compiles_without_a_warning(compiler: tuple[str, str], component: Pat
 
 
 def test_what_it_needs_of_the_platform(component: Path, tmp_path: Path) -> None:
-    """No heap, no exceptions, no run-time types; floating point in nothing that runs in Invoke."""
+    """No heap, no exceptions, no run-time types, little stack; floating point in nothing that runs in Invoke."""
     for command in ("arm-none-eabi-gcc", "arm-none-eabi-g++", "arm-none-eabi-nm"):
         if shutil.which(command) is None:
             pytest.skip(f"{command} is not installed")
@@ -63,3 +65,8 @@ def test_what_it_needs_of_the_platform(component: Path, tmp_path: Path) -> None:
         assert not foreign, f"{path.name} needs {sorted(foreign)}"
         floating = {name for name in needed if re.match(r"__aeabi_(c?[fd]|[a-z0-9]*2[fd]$)", name)}
         assert not floating or "nested_call" in path.name, f"{path.name} needs {sorted(floating)}"
+    frames = [
+        line.split("\t") for path in objects for line in path.with_suffix(".su").read_text().splitlines()
+    ]
+    assert frames
+    assert not [name for name, size, kind in frames if int(size) > STACK_BYTES or kind != "static"]

@@ -42,6 +42,7 @@ class Job:
         functions: What the names of the component's functions begin with.
         tensors: Which tensors every "run" gives; None for the outputs of the model.
         arena_bytes: Size of the arena.
+        decoding_bytes: Size of memory that constants are decoded into; 0 for the arena.
         records: Whether allocations are recorded and printed.
         allocates: Whether an interpreter is made, and steps are run.
     """
@@ -53,6 +54,7 @@ class Job:
     functions: str = "tflnest_tflm"
     tensors: Sequence[int] | None = None
     arena_bytes: int = ARENA_BYTES
+    decoding_bytes: int = 0
     records: bool = False
     allocates: bool = True
 
@@ -166,6 +168,7 @@ def _work(path: str) -> tuple[int, list[Any], str]:
             custom_op_registerers=list(REGISTERERS),
             arena_size=job.arena_bytes,
             intrepreter_config=config,
+            alt_decompression_memory_size=job.decoding_bytes,
         )
     except RuntimeError as error:
         return opened, results, str(error)

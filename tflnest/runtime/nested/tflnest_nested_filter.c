@@ -4,8 +4,8 @@
 
 #include "tflnest_decode.h"
 
-/* Weights that are decoded at a time. */
-#define CHUNK 1024u
+/* Weights that are decoded at a time: they lie on the stack, 5 bytes each. */
+#define CHUNK 64u
 
 /* How one level cuts its plane out of the weights (FORMAT.md, section 4.1). */
 typedef struct {
