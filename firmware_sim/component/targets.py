@@ -143,13 +143,14 @@ def _header_with_tflm(parts: Parts, name: str) -> dict[str, str]:
 def _esp_idf(parts: Parts, values: Mapping[str, str]) -> dict[str, str]:
     tflm = _is_tflm(parts)
     dependency = _fill("esp-idf/dependency.yml") if tflm else ""
+    options = _fill("esp-idf/stack.defaults") if tflm else ""
     own = {"sources": _lines((f'"src/{path}"' for path in parts.sources), 4)}
     folder = "examples/selftest"
     return {
         "CMakeLists.txt": _fill("esp-idf/component.cmake", **values, **own),
         "idf_component.yml": _fill("esp-idf/idf_component.yml", **values, dependency=dependency),
         f"{folder}/CMakeLists.txt": _fill("esp-idf/project.cmake", **values),
-        f"{folder}/sdkconfig.defaults": _fill("esp-idf/sdkconfig.defaults", **values),
+        f"{folder}/sdkconfig.defaults": _fill("esp-idf/sdkconfig.defaults", **values, options=options),
         f"{folder}/main/CMakeLists.txt": _fill(
             "esp-idf/main.cmake", **values, selftest=_selftest_source(parts)
         ),

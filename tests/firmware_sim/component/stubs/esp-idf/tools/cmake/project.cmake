@@ -9,7 +9,6 @@ function(idf_component_register)
   add_library(${component} STATIC ${own_SRCS})
   target_include_directories(${component} PUBLIC ${own_INCLUDE_DIRS})
   target_link_libraries(${component} PUBLIC ${own_REQUIRES})
-  set(COMPONENT_LIB ${component} PARENT_SCOPE)
 endfunction()
 
 macro(project name)
