@@ -1,7 +1,8 @@
 """Turn the operators of an int8 model into nested ones.
 
 Tensors keep their positions, so that everything in a file that counts tensors by position stays true: plane 0 takes
-the place of the filter, and what is new takes the places of biases that are gone, or is appended.
+the place of the filter, and what is new takes the places of biases that are gone, or is appended. Only where more biases go
+than constants come, with a single level, tensors move up.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from tflnest.graph import Operator, Subgraph
 from tflnest.model import Model, add_buffer, opcode_index, set_metadata
 from tflnest.nested import OPERATOR_VERSION, PREFIX, encode_options
 from tflnest.packing import pack
-from tflnest.pruning import offline_plan, prune_buffers, prune_operator_codes, set_offline_offsets
+from tflnest.pruning import (
+    offline_plan,
+    prune_buffers,
+    prune_operator_codes,
+    prune_tensors,
+    set_offline_offsets,
+)
 from tflnest.schema import enum_value, schema
 
 #: Buffers from this size on lie in the file page by page, so that an operating system which maps it can leave
@@ -76,6 +83,11 @@ class _Writer:
         subgraph.tensors[index].name = None
         self._free.setdefault(id(subgraph), []).append(index)
 
+    @property
+    def has_free_places(self) -> bool:
+        """Whether there is a tensor that nothing took the place of."""
+        return any(self._free.values())
+
     def overwrite(self, subgraph: Any, index: int, values: NDArray[np.uint8], page: int) -> int:
         """Put a constant in the place of another tensor; returns its index."""
         tensor = subgraph.tensors[index]
@@ -124,6 +136,8 @@ def nest(
         for operator, own, indices in zip(operators, levels, inputs, strict=True):
             _rewrite_operator(writer, subgraph, operator, plan, own, indices, is_separate)
     _extend_offline_plan(tree)
+    if writer.has_free_places:
+        prune_tensors(tree)
     _drop_unread(tree)
     _write_directory(model, writer, recipe)
     return Model.from_bytes(model.to_bytes())

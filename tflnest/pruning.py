@@ -28,11 +28,16 @@ def prune(tree: Any) -> None:
     Args:
         tree: The schema's object tree, edited in place; call `Model.changed()` afterwards.
     """
+    prune_tensors(tree)
+    prune_buffers(tree)
+    prune_operator_codes(tree)
+
+
+def prune_tensors(tree: Any) -> None:
+    """Remove unused tensors alone; what `prune` says of them holds."""
     orders = [_prune_tensors(tree, subgraph, index) for index, subgraph in enumerate(tree.subgraphs)]
     _renumber_offline_plan(tree, orders[0])
     _renumber_controller(tree, orders[0])
-    prune_buffers(tree)
-    prune_operator_codes(tree)
 
 
 def _indices(values: Any) -> list[int]:

@@ -91,7 +91,7 @@ def test_a_dry_run_opens_no_port(call, files, tmp_path):
     assert done.code == 0 and "nothing was sent" in done.out and "0.35 s at 115,200 baud" in done.out
     assert (
         call("push", files.nested, "--dry-run", "--level", "4", "--format", "json").json["payload_bytes"]
-        == 2376
+        == 2368
     )
     assert not (tmp_path / "t").exists()
 
