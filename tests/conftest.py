@@ -6,8 +6,13 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.shared import SHARED
+
+# How fast a machine is says nothing of the code.
+settings.register_profile("tflnest", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tflnest")
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and whatever they start ignores it, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

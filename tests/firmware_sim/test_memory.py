@@ -129,4 +129,4 @@ class SramMachine(RuleBasedStateMachine):
 
 
 TestSramMachine = SramMachine.TestCase
-TestSramMachine.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestSramMachine.settings = settings(max_examples=40, stateful_step_count=20)

@@ -41,6 +41,8 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Operators of the reference interpreter that no board needs: SHAPE is computed when a model is loaded.
 NOT_ON_DEVICE = {"DEQUANTIZE", "SHAPE"}
 
+SLACK = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
 
 @pytest.fixture(scope="module")
 def library() -> Library:
@@ -116,7 +118,7 @@ def case_of(graph: GraphBuilder, output: int, rng: np.random.Generator) -> tuple
     return node, row_of(content, node, values)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=SLACK)
 @given(
     name=st.sampled_from(["ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"]),
     shape=st.lists(st.integers(1, 33), min_size=1, max_size=4),
@@ -135,7 +137,7 @@ def test_binary_operators(library, name, shape, ones, scales, points, seed) -> N
     assert_equal(library, *case_of(graph, output, np.random.default_rng(seed)))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=SLACK)
 @given(
     name=st.sampled_from(["AVERAGE_POOL_2D", "MAX_POOL_2D"]),
     image=st.tuples(*[st.integers(1, 20)] * 2),

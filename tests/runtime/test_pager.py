@@ -385,7 +385,7 @@ steps = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(steps, max_size=30))
 def test_whatever_is_asked_only_intact_resident_pages_run(
     library: ctypes.CDLL, script: list[tuple[Any, ...]]

@@ -277,7 +277,7 @@ steps = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(steps, max_size=40))
 def test_whatever_happens_only_whole_pages_are_resident(
     library: ctypes.CDLL, script: list[tuple[Any, ...]]

@@ -3,11 +3,10 @@ from __future__ import annotations
 import ctypes
 import zlib
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 
-@settings(deadline=None)
 @given(parts=st.lists(st.binary(max_size=100), max_size=5))
 def test_the_crc_of_the_runtime_is_zlibs(library: ctypes.CDLL, parts: list[bytes]) -> None:
     library.tflnest_crc32.restype = ctypes.c_uint32

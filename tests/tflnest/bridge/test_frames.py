@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 from cobs import cobs
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tflnest.bridge import frames
@@ -23,7 +23,6 @@ MESSAGES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(MESSAGES)
 def test_messages_survive_the_wire(message: Message) -> None:
     wire = frames.encode(message)
@@ -31,7 +30,6 @@ def test_messages_survive_the_wire(message: Message) -> None:
     assert frames.decode(wire[:-1]) == message
 
 
-@settings(deadline=None)
 @given(st.lists(MESSAGES, max_size=5), st.data())
 def test_portions_do_not_matter(messages: list[Message], data: st.DataObject) -> None:
     wire = b"\0".join(frames.encode(message) for message in messages)
@@ -43,14 +41,12 @@ def test_portions_do_not_matter(messages: list[Message], data: st.DataObject) ->
     assert received == messages and not reader.inside
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_give_frames_or_garbage(content: bytes) -> None:
     for item in FrameReader(128).receive(content):
         assert isinstance(item, Message | Garbage)
 
 
-@settings(deadline=None)
 @given(MESSAGES, st.integers(0, 10_000), st.integers(0, 7))
 def test_a_flipped_bit_is_never_taken_for_a_message(message: Message, position: int, bit: int) -> None:
     wire = bytearray(frames.encode(message))

@@ -45,7 +45,7 @@ GREETING = frames.encode(Message(MessageType.HELLO, session=1, sequence=0))
 
 
 @pytest.mark.parametrize("options", [{}, {"placement": "flash", "sectors": True}], ids=["host", "sectors"])
-@settings(max_examples=60, deadline=None, suppress_health_check=SLACK)
+@settings(max_examples=60, suppress_health_check=SLACK)
 @given(content=st.lists(REQUEST_FRAMES | st.binary(max_size=60) | st.just(GREETING), max_size=20))
 def test_a_device_survives_anything(
     make_board: MakeBoard, subject: Subject, content: list[bytes], options: dict[str, object]
@@ -73,7 +73,7 @@ MODEL_FRAMES = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=SLACK)
+@settings(max_examples=60, suppress_health_check=SLACK)
 @given(content=st.lists(MODEL_FRAMES | REQUEST_FRAMES | st.binary(max_size=60), max_size=20))
 def test_a_board_that_takes_models_survives_anything(subject: Subject, content: list[bytes]) -> None:
     _, line = loopback(None, Board.load("nrf52840"), frame_bytes=128)
@@ -89,7 +89,7 @@ def test_a_board_that_takes_models_survives_anything(subject: Subject, content: 
 
 
 @pytest.mark.parametrize("takes_any", [False, True])
-@settings(max_examples=60, deadline=None, suppress_health_check=SLACK)
+@settings(max_examples=60, suppress_health_check=SLACK)
 @given(data=st.data())
 def test_a_host_survives_anything(
     make_board: MakeBoard, subject: Subject, takes_any: bool, data: st.DataObject
@@ -119,7 +119,7 @@ def test_a_host_survives_anything(
     assert line.now() < 1000
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=SLACK)
+@settings(max_examples=60, suppress_health_check=SLACK)
 @given(content=st.lists(st.binary(max_size=200), max_size=10))
 def test_a_host_survives_noise(make_board: MakeBoard, subject: Subject, content: list[bytes]) -> None:
     _, line = make_board(64)

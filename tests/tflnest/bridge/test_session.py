@@ -3,7 +3,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.shared import ROOT
@@ -122,7 +122,6 @@ def test_an_offset_behind_the_end_is_refused() -> None:
         upload.answered(0, 97)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["take", "lose", "damage", "mute"]), max_size=60), st.integers(1, 5))
 def test_every_upload_ends_whatever_gets_lost(faults: list[str], window: int) -> None:
     upload = Upload(1001, 0, 96, window * FRAME)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -159,7 +159,7 @@ def convolutions(draw: Any) -> tuple[bytes, NDArray[np.int8]]:
     return graph.build([target]), rng.integers(-128, 127, shape, dtype=np.int8, endpoint=True)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(convolutions(), st.sampled_from(CHAINS))
 def test_convolutions_of_any_shape_at_every_level(
     drawn: tuple[bytes, NDArray[np.int8]], chain: tuple[tuple[int, ...], str]
