@@ -210,6 +210,28 @@ def with_own_biases(model: Model, recipe: Recipe | None = None, step: int = 7) -
     return nest(model, filters, parameters, recipe)
 
 
+def every_layout() -> Model:
+    """A nested model whose levels bring all that they can: biases and scales of their own or of a level below, behind
+    planes or apart from them, where filters are shared."""
+    net = NetworkBuilder(3)
+    weights = net.filter((8, 3, 3, 8), name="shared")
+    y = net.convolution(net.start((1, 6, 6, 8)), 8, weights=weights, name="first")
+    y = net.convolution(y, 8, weights=weights, name="second")
+    y = net.depthwise(net.convolution(y, 12, name="third"), name="fourth")
+    source = net.finish(net.dense(net.flatten(y), 5, name="fifth", per_channel=False))
+    recipe = everything((2, 4, 6, 8))
+    filters = round_filters(plan_nesting(source.graph, recipe), 0)
+    parameters = source_parameters(source.graph, filters)
+    for (_, index), levels in parameters.items():
+        quantization = source.graph.main.tensors[source.graph.main.operators[index].inputs[1]].quantization
+        assert quantization is not None
+        bias, wider = levels[0].bias, np.float32(1.25) * quantization.scale
+        levels[0] = LevelParameters((bias + 90).astype(np.int32), wider)
+        levels[1] = LevelParameters((bias + 90).astype(np.int32))  # the bias of below, and scales of its own
+        levels[2] = LevelParameters((bias - 70 * (index % 2)).astype(np.int32), wider)  # the scales of below
+    return nest(source, filters, parameters, recipe)
+
+
 def operators_of(model: Model) -> list[NestedOperator]:
     """All nested operators of a model."""
     return [item for _, item in nested_operators(model.graph)]

@@ -74,7 +74,9 @@ class Constants:
         text = f"{self.page(page)}.{member.name}"
         if value.offset:
             return f"(const void *)&{text}[{value.offset // member.values.itemsize}]"
-        return text if own == member.values.dtype else f"(const void *){text}"
+        # Bytes may be what a level brings, which holds values of several types.
+        is_typed = own == member.values.dtype and own != np.uint8
+        return text if is_typed else f"(const void *){text}"
 
     def _add(self, values: NDArray[Any], name: str) -> str:
         """The name of values that lie in no page; equal ones of one name are stored once."""

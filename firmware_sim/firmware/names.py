@@ -136,9 +136,12 @@ def _take_nested(step: DeviceStep, take: Any) -> None:
     nested = step.nested
     assert nested is not None
     prefix = f"operator_{step.operator.index}"
-    for level, plane, bias in zip(nested.nesting.levels, nested.planes, nested.biases, strict=True):
+    levels = nested.nesting.levels
+    for level, plane in zip(levels, nested.planes, strict=True):
         take(plane.tensor, f"{prefix}_level_{level}")
+    for level, bias, multipliers in zip(levels, nested.biases, nested.multipliers, strict=True):
         take(bias.tensor, f"{prefix}_constants_{level}")
+        take(multipliers.tensor, f"{prefix}_constants_{level}")
 
 
 _ROLES: dict[str, Sequence[str]] = {

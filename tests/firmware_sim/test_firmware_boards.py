@@ -27,7 +27,7 @@ from firmware_sim.firmware.size import build, linked_sizes, measure_size
 from firmware_sim.pager import Placement
 from tests.firmware_sim.builder import small_cnn
 from tests.firmware_sim.monitor import EMULATED, require_emulator
-from tests.models import nested, network, random_inputs
+from tests.models import every_layout, nested, network, random_inputs
 from tests.shared import SHARED
 from tflnest.bridge.remote import connect
 from tflnest.errors import DeviceError, DoesNotFitError, TflnestError, UsageError
@@ -81,6 +81,14 @@ def test_every_board_gives_the_bits_of_the_reference_interpreter(board, model, e
     assert linked.sram_equal
     assert abs(linked.flash_deviation) <= size.FLASH_TOLERANCE
     assert report.stack_bytes <= linked.linked.stack_bytes
+
+
+def test_every_layout_of_constants(tmp_path):
+    model = every_layout()
+    ran = reported(model, "mps2-an386", tmp_path)
+    assert {run.level for run in ran.runs} == {2, 4, 6, 8}
+    for run in ran.runs:
+        assert (run.status, run.crc32) == (0, expected_crc32(model, run.level))
 
 
 @pytest.mark.parametrize("options", [{"smallest": True}, {"optimization": Optimization.SIZE}])

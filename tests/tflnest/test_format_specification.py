@@ -20,6 +20,7 @@ from converters.planning import plan_nesting, round_filters, source_bias
 from converters.recipe import Recipe, Rule, load_recipe
 from tests import format_example, second_reader
 from tests.controllers import controlled, controller_model
+from tests.models import every_layout
 from tests.second_reader import RejectedError
 from tests.shared import ROOT
 from tests.single_operator import GraphBuilder
@@ -466,6 +467,15 @@ def test_both_readers_agree_on_requantization_sets() -> None:
     view = second_reader.read(content).operators[0]
     assert (len(view.filter_scales(0)), len(view.filter_scales(1))) == (3, 1)
     assert second_reader.read(content).operators[0].sets == [0, 1, 1]
+
+
+def test_both_readers_agree_on_every_layout_of_constants() -> None:
+    model = every_layout()
+    assert check_agreement(model) == 5
+    views = second_reader.read(model.to_bytes()).operators
+    assert [view.separate for view in views] == [True, True, False, False, False]
+    assert {tuple(view.sets) for view in views} == {(0, 1, 0, 1)}
+    assert {tuple(view.biases) for view in views} == {(0, 0, 1, 1), (0, 0, 1, 2)}
 
 
 def test_second_reader_agrees_with_what_materialize_writes() -> None:

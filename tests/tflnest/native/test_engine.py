@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.exactness import random_inputs
-from tests.models import everything, nested, network
+from tests.models import every_layout, everything, nested, network
 from tests.operator_sweep import CASES, draw
 from tests.shared import int8_paths
 from tests.single_operator import GraphBuilder
 from tflnest.errors import TflnestError, UsageError
 from tflnest.interpreter import Interpreter
+from tflnest.materialization import materialize
 from tflnest.model import Model
 from tflnest.pages import FilePages, PageNotResidentError
 
@@ -211,6 +212,16 @@ def test_run_does_not_touch_what_invoke_computed(model: Model) -> None:
     after = [native.get_tensor(index) for operator in graph.operators for index in operator.outputs]
     for first, second in zip(before, after, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def test_every_layout_of_constants() -> None:
+    model = every_layout()
+    x = np.random.default_rng(3).integers(-128, 127, (5, 6, 6, 8), dtype=np.int8)
+    for level in (2, 4, 6, 8):
+        reference = Interpreter(model=model, level=level)
+        native = Interpreter(model=model, level=level, engine="native")
+        np.testing.assert_array_equal(reference.run(x), native.run(x))
+        np.testing.assert_array_equal(reference.run(x), Interpreter(model=materialize(model, level)).run(x))
 
 
 def test_levels_may_differ_by_operator(model: Model) -> None:

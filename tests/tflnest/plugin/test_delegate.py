@@ -18,7 +18,15 @@ import pytest
 import tflnest
 from tests.controllers import controlled, narrow_levels
 from tests.exactness import random_inputs as random_rows
-from tests.models import NetworkBuilder, everything, nested, network, random_inputs, small_network
+from tests.models import (
+    NetworkBuilder,
+    every_layout,
+    everything,
+    nested,
+    network,
+    random_inputs,
+    small_network,
+)
 from tests.shared import int8_paths
 from tests.tflnest.plugin.conftest import run
 from tflnest import container, flatbuffer
@@ -66,6 +74,20 @@ def test_memory_is_bit_exact_with_the_reference_interpreter(chain: str, save: Sa
     for level in model.directory.levels:
         ours = tflnest.stock_interpreter(path, level=level, mode="memory", **REFERENCE)
         expected = tflnest.Interpreter(model=model, level=level).run(x)
+        np.testing.assert_array_equal(run(ours, *np.split(x, 3))[0], expected)
+
+
+@pytest.mark.parametrize("mode", ["speed", "memory"])
+def test_every_layout_of_constants(mode: str, save: Save) -> None:
+    model = every_layout()
+    x = random_inputs(model, 3)
+    path = save(model)
+    for level in (2, 4, 6, 8):
+        ours = tflnest.stock_interpreter(path, level=level, mode=mode, **REFERENCE)
+        plain = tflnest.materialize(model, level).to_bytes()
+        stock = run(runtime().Interpreter(model_content=plain, **REFERENCE), *np.split(x, 3))[0]
+        exact = tflnest.Interpreter(model=model, level=level).run(x)
+        expected = stock if mode == "speed" else exact
         np.testing.assert_array_equal(run(ours, *np.split(x, 3))[0], expected)
 
 

@@ -10,7 +10,7 @@ import pytest
 from converters.conversion import convert
 from tests.controllers import controlled, narrow_levels
 from tests.exactness import random_inputs as any_inputs
-from tests.models import NetworkBuilder, everything, nested, network, random_inputs
+from tests.models import NetworkBuilder, every_layout, everything, nested, network, random_inputs
 from tests.shared import INT8_MODELS, SHARED
 from tests.tflnest.tflm.wheel import Answer, Job, Step, ask
 from tflnest.container import Page, page_image
@@ -76,6 +76,10 @@ def test_shared_models_at_every_level_and_switch(name: str, scheme: str, library
 @pytest.mark.parametrize("scheme", CHAINS)
 def test_all_kinds_of_operators_at_every_level(scheme: str, library: Path) -> None:
     check_exactness(library, nested(network(), everything((2, 3, 5, 8), scheme)), (8, 2, 3, 5, 8))
+
+
+def test_every_layout_of_constants_at_every_level(library: Path) -> None:
+    check_exactness(library, every_layout(), (8, 2, 4, 6, 2, 8))
 
 
 def test_operators_have_levels_of_their_own(library: Path) -> None:
