@@ -260,26 +260,4 @@ void *MicroContextAllocatePersistentBuffer(TfLiteContext *, size_t bytes)
 }  // namespace micro
 }  // namespace tflite
 
-#ifdef FUZZ_ALONE
-int main(int count, char **arguments)
-{
-    CHECK(count == 4);
-    static const Seed seed = ReadSeed(arguments[1]);
-    fuzz_begin(arguments[2]);
-    const unsigned long inputs = strtoul(arguments[3], nullptr, 10);
-    for (unsigned long i = 0; i < inputs; i++) {
-        OneInput(seed);
-    }
-    printf("%lu inputs: %u accepted, %u refused, %u runs, %u opened\n", inputs, accepted, refused, runs, opened);
-    return 0;
-}
-#else
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
-{
-    static const Seed seed = ReadSeed(getenv("FUZZ_SEED"));
-    fuzz_script = bytes;
-    fuzz_script_left = size;
-    OneInput(seed);
-    return 0;
-}
-#endif
+#include "fuzz_campaign.h"

@@ -6,25 +6,24 @@ Run `python -m tflnest.plugin.decode_header` after a change there; a test compar
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 
 from tflnest import plane_decoding
 from tflnest.files import write_file
 from tflnest.plane_decoding import HEADER, PAGES_HEADER, PAGES_ROW, ROW
-from tflnest.plugin.header import defines
+from tflnest.plugin.header import defines, places
 
 HEADER_PATH = Path(__file__).parents[1] / "runtime" / "tflm" / "tflnest_decode_format.h"
 
 #: Fields of each layout, in order; those without a name are known by their value or reserved.
-_FIELDS: dict[str, tuple[struct.Struct, tuple[str, ...]]] = {
+_FIELDS: dict[str, tuple[struct.Struct, tuple[str | None, ...]]] = {
     "DECODE": (
         HEADER,
         (
             *(
                 "TYPE",
                 "COMMON_VERSION",
-                "",
+                None,
                 "LAYOUT_VERSION",
                 "SCHEME",
                 "LEVEL_COUNT",
@@ -35,8 +34,8 @@ _FIELDS: dict[str, tuple[struct.Struct, tuple[str, ...]]] = {
         ),
     ),
     "DECODE_ROW": (ROW, ("PLANE", "BIAS", "PLANE_PAGE", "BIAS_PAGE", "RESERVED")),
-    "DECODE_PAGES": (PAGES_HEADER, ("", "VERSION", "HEADER_SIZE", "LEVEL_COUNT", "RESERVED", "IDENTITY")),
-    "DECODE_PAGE": (PAGES_ROW, ("BITS", "", "", "SIZE", "CRC32")),
+    "DECODE_PAGES": (PAGES_HEADER, (None, "VERSION", "HEADER_SIZE", "LEVEL_COUNT", "RESERVED", "IDENTITY")),
+    "DECODE_PAGE": (PAGES_ROW, ("BITS", None, None, "SIZE", "CRC32")),
 }
 
 
@@ -61,21 +60,8 @@ def c_header() -> str:
         f'#define TFLNEST_DECODE_PAGES_MAGIC "{plane_decoding.MAGIC.rstrip(bytes(1)).decode()}"',
     ]
     for name, (layout, fields) in _FIELDS.items():
-        lines += ["", *defines({f"{name}_BYTES": layout.size}), *_places(name, layout, fields)]
+        lines += ["", *defines({f"{name}_BYTES": layout.size}), *defines(places(name, layout, fields))]
     return "\n".join([*lines, "", "#endif", ""])
-
-
-def _places(name: str, layout: struct.Struct, fields: Sequence[str]) -> list[str]:
-    """Where the named fields of a layout lie."""
-    blank = layout.unpack(bytes(layout.size))
-    places = {}
-    for position, field in enumerate(fields):
-        if field:
-            value = b"\1" if isinstance(blank[position], bytes) else 1
-            row = layout.pack(*blank[:position], value, *blank[position + 1 :])
-            places[f"{name}_AT_{field}"] = row.index(1)
-    assert len(fields) == len(blank)
-    return defines(places)
 
 
 def write_header(path: Path = HEADER_PATH) -> None:

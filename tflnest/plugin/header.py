@@ -5,7 +5,8 @@ Run `python -m tflnest.plugin.header` after a change there; a test compares the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tflnest import container
@@ -133,16 +134,25 @@ def _directory() -> Iterator[str]:
     sizes = {"HEADER": HEADER, "LEVEL": LEVEL, "PAGE": PAGE, "SEGMENT": SEGMENT}
     yield from defines({f"DIRECTORY_{name}_BYTES": layout.size for name, layout in sizes.items()})
     yield from defines({"DIRECTORY_IDENTITY_BYTES": 32, "DIRECTORY_VERSION": container.VERSION})
-    blank = HEADER.unpack(bytes(HEADER.size))
-    for position, name in enumerate(_DIRECTORY_FIELDS):
-        if name is not None:
-            yield from defines({f"DIRECTORY_AT_{name}": _offset(blank, position)})
+    yield from defines(places("DIRECTORY", HEADER, _DIRECTORY_FIELDS))
 
 
-def _offset(blank: tuple[object, ...], position: int) -> int:
-    """Where a field of the directory's header lies: the first byte that it changes."""
-    value = b"\1" if isinstance(blank[position], bytes) else 1
-    return HEADER.pack(*blank[:position], value, *blank[position + 1 :]).index(1)
+def places(name: str, layout: struct.Struct, fields: Sequence[str | None]) -> dict[str, int]:
+    """Where the fields of a layout lie: each at the first byte that it changes.
+
+    Args:
+        name: What all names begin with.
+        layout: The layout.
+        fields: Names of its fields, in order; None for those that need none.
+    """
+    blank = layout.unpack(bytes(layout.size))
+    found = {}
+    for position, (field, zero) in enumerate(zip(fields, blank, strict=True)):
+        if field is not None:
+            value = b"\1" if isinstance(zero, bytes) else 1
+            row = layout.pack(*blank[:position], value, *blank[position + 1 :])
+            found[f"{name}_AT_{field}"] = row.index(1)
+    return found
 
 
 def defines(numbers: Mapping[str, int]) -> list[str]:

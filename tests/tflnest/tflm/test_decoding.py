@@ -13,6 +13,16 @@ from converters.recipe import load_recipe
 from tests.exactness import random_inputs as any_inputs
 from tests.models import everything, nested, network, random_inputs, with_own_biases
 from tests.shared import INT8_MODELS, SHARED
+from tests.tflnest.tflm.paging import (
+    ARGUMENT,
+    IN_USE,
+    LEVEL,
+    PAGE,
+    RESIDENT,
+    SIZE,
+    check_come_and_go,
+    come_and_go,
+)
 from tests.tflnest.tflm.wheel import Answer, Job, Step, ask
 from tflnest.container import Page, page_image
 from tflnest.interpreter import Interpreter
@@ -23,7 +33,6 @@ from tflnest.nested import nested_operators
 from tflnest.plane_decoding import HEADER, METADATA_NAME
 
 LEVELS = (8, 4, 6, 8, 4)
-ARGUMENT, LEVEL, PAGE, RESIDENT, IN_USE, CRC, SIZE = -1, -2, -3, -4, -5, -6, -8
 
 
 def decoded_job(model: Model, steps: list[Step], **settings: object) -> Job:
@@ -199,45 +208,8 @@ def test_pages_come_and_go(library: Path) -> None:
     model = with_own_biases(network())
     content, sample = model.to_bytes(), random_inputs(model, 1)
     images = [page_image(content, page) for page in pages_of(model)]
-    spoiled = bytes([images[1][0] ^ 1]) + images[1][1:]
-    steps: list[Step] = [
-        ("resident",),
-        ("page_out", 2),  # in use
-        ("set_level", 4),
-        ("page_out", 0),  # in use at every level
-        ("page_out", 1),
-        ("page_out", 1),  # absent already
-        ("page_out", 7),
-        ("resident",),
-        ("set_level", 6),
-        ("set_level", 8),
-        ("set_operator_level", 0, 6),
-        ("run", sample),
-        ("page_in", 1, images[1][:-8]),
-        ("page_in", 1, spoiled),
-        ("page_in", 2, images[2]),  # still resident
-        ("page_in", 9, images[1]),
-        ("page_in", 1, images[1]),
-        ("set_level", 8),
-        ("run", sample),
-        ("set_level", 4),
-        ("page_out", 1),
-        ("page_in", 1, None),
-        ("set_level", 6),
-        ("run", sample),
-        ("resident",),
-    ]
-    answer = run(library, export_planes(model).model, steps)
-    got = [item for item in answer.results if isinstance(item, int)]
-    assert got[:13] == [
-        0b111, IN_USE, 0, IN_USE, 0, RESIDENT, PAGE, 0b101, RESIDENT, RESIDENT, RESIDENT, SIZE, CRC,
-    ]  # fmt: skip
-    assert got[13:] == [IN_USE, PAGE, 0, 0, 0, 0, 0, 0, 0b111]
-    values = [item for item in answer.results if not isinstance(item, int)]
-    for level, value in zip((4, 8, 6), values, strict=True):
-        np.testing.assert_array_equal(value, Interpreter(model=model, level=level).run(sample))
-    assert "tflnest: page 2 is in use" in answer.log
-    assert "tflnest: page 1 is damaged: its CRC-32 is wrong" in answer.log
+    answer = run(library, export_planes(model).model, come_and_go(images, sample))
+    check_come_and_go(answer, model, sample)
 
 
 def test_a_part_bit_level_reads_nothing_of_the_lower_planes(library: Path) -> None:

@@ -12,6 +12,7 @@ from tests.controllers import controlled, narrow_levels
 from tests.exactness import random_inputs as any_inputs
 from tests.models import NetworkBuilder, every_layout, everything, nested, network, random_inputs
 from tests.shared import INT8_MODELS, SHARED
+from tests.tflnest.tflm.paging import ARGUMENT, LEVEL, SIZE, check_come_and_go, come_and_go
 from tests.tflnest.tflm.wheel import Answer, Job, Step, ask
 from tflnest.container import Page, page_image
 from tflnest.controller import detach
@@ -20,8 +21,6 @@ from tflnest.model import Model
 
 LEVELS = (8, 4, 6, 8, 4)
 CHAINS = {"bucket": (4, 6, 8), "compensated": (4, 6, 8)}
-
-ARGUMENT, LEVEL, PAGE, RESIDENT, IN_USE, CRC, SIZE = -1, -2, -3, -4, -5, -6, -8
 
 
 def model_path(name: str) -> Path:
@@ -123,46 +122,8 @@ def test_pages_come_and_go(library: Path) -> None:
     model = nested(network(), everything())
     content, sample = model.to_bytes(), random_inputs(model, 1)
     images = [page_image(content, page) for page in pages_of(content)]
-    spoiled = bytes([images[1][0] ^ 1]) + images[1][1:]
-    steps: list[Step] = [
-        ("resident",),
-        ("page_out", 2),  # in use
-        ("set_level", 4),
-        ("page_out", 0),  # in use at every level
-        ("page_out", 1),
-        ("page_out", 1),  # absent already
-        ("page_out", 7),
-        ("resident",),
-        ("set_level", 6),
-        ("set_level", 8),
-        ("set_operator_level", 0, 6),
-        ("run", sample),
-        ("page_in", 1, images[1][:-8]),
-        ("page_in", 1, spoiled),
-        ("page_in", 2, images[2]),  # still resident
-        ("page_in", 9, images[1]),
-        ("page_in", 1, images[1]),
-        ("set_level", 8),
-        ("run", sample),
-        ("set_level", 4),
-        ("page_out", 1),
-        ("page_in", 1, None),
-        ("set_level", 6),
-        ("run", sample),
-        ("resident",),
-    ]
-    answer = ask(library, Job(content, steps))
-    got = [item for item in answer.results if isinstance(item, int)]
-    assert got[:13] == [
-        0b111, IN_USE, 0, IN_USE, 0, RESIDENT, PAGE, 0b101, RESIDENT, RESIDENT, RESIDENT, SIZE, CRC,
-    ]  # fmt: skip
-    assert got[13:] == [IN_USE, PAGE, 0, 0, 0, 0, 0, 0, 0b111, 0]
-    values = [item for item in answer.results if not isinstance(item, int)]
-    for level, value in zip((4, 8, 6), values, strict=True):
-        reference = Interpreter(model_content=content, level=level)
-        np.testing.assert_array_equal(value, reference.run(sample))
-    assert "tflnest: page 2 is in use" in answer.log
-    assert "tflnest: page 1 is damaged: its CRC-32 is wrong" in answer.log
+    answer = ask(library, Job(content, come_and_go(images, sample)))
+    check_come_and_go(answer, model, sample)
     assert "tflnest: the level needs pages that are not resident (one bit each: 0x2)" in answer.log
 
 
