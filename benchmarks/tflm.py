@@ -17,16 +17,19 @@ from pathlib import Path
 from converters.conversion import convert
 from firmware_sim.counting import Counter
 from firmware_sim.emulator import run as run_firmware
-from firmware_sim.toolchain import Toolchain
 from tests.exactness import random_inputs
 from tests.models import everything, nested
 from tests.shared import int8_paths
 from tests.tflnest.tflm import tree, wheel
-from tests.tflnest.tflm.board import LEVELS, Printed, board_tree, link, objects_for, profile
+from tests.tflnest.tflm.board import PROCESSORS, Printed, board_tree, link, objects_for
+from tests.tflnest.tflm.script import Script
 from tflnest.interpreter import Interpreter
 from tflnest.model import Model
 
 CHAINS = ((4, 8), (4, 6, 8), (2, 4, 6, 8))
+#: The board that is measured in detail, and the levels at which it runs in turn.
+PROCESSOR = "m4"
+LEVELS = (8, 4)
 #: Bytes of stack that an operator may take as scratch, and of arena beyond what the int8 model takes.
 SCRATCH = ((0, 0), (1280, 0), (1280, 2304))
 #: Models that fit the program's arena.
@@ -84,7 +87,7 @@ def print_board(paths: Sequence[Path], folder: Path) -> None:
     columns = ("model", "stack scratch", "extra scratch", "arena, int8", "arena", "instructions, int8")
     print("| " + " | ".join((*columns, f"at {LEVELS[0]} bits", f"at {LEVELS[1]} bits", "stack")) + " |")
     print("|---" * 9 + "|")
-    built = board_tree(tree.root(), has_cmsis=True)
+    built = board_tree(tree.root(), True, PROCESSOR)
     library = built.library(folder / "library")
     for stack, extra in SCRATCH:
         own = folder / f"scratch_{stack}_{extra}"
@@ -99,11 +102,10 @@ def _on_board(path: Path, files: Sequence[Path], folder: Path) -> tuple[int, ...
     """Arenas of the int8 and the nested model, instructions of both and of 4 bits, and stack."""
     folder.mkdir()
     stock = path.read_bytes()
-    content = nested(Model.from_bytes(stock), everything()).to_bytes()
-    sample = random_inputs(stock, 1, seed=5)[0][0]
-    source = tree.models(folder, stock, content, sample.tobytes())
-    image = link(Toolchain.find(), [*files[:-1], source, files[-1]], folder / "firmware.elf")
-    finished = run_firmware(profile(), image, counter=Counter(), timeout_s=300)
+    script = Script(stock, nested(Model.from_bytes(stock), everything()).to_bytes())
+    script.switch(LEVELS)
+    image = link([*files[:-1], script.source(folder), files[-1]], folder / "firmware.elf", PROCESSOR)
+    finished = run_firmware(PROCESSORS[PROCESSOR].board, image, counter=Counter(), timeout_s=300)
     numbers = Printed.parse(finished.output.decode()).numbers
     counts = [region.instructions for region in finished.regions]
     return numbers["stock"], numbers["nested"], *counts[:3], numbers["stack"]

@@ -131,9 +131,11 @@ class Emulation:
 
     Attributes:
         machine: QEMU's name of the machine.
+        options: Further options of QEMU, separated by blanks, for example "-global nrf51-soc.sram-size=65536".
     """
 
     machine: str
+    options: str = ""
 
 
 @dataclass(frozen=True)

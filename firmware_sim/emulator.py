@@ -129,7 +129,7 @@ class Emulator:
         self.image = elf if isinstance(elf, Image) else Image(elf)
         self.timeout_s = timeout_s
         self.url = ""
-        self._machine = board.emulator.machine
+        self._emulation = board.emulator
         self._uart = uart
         self._counter = counter
         self._blobs = dict(blobs or {})
@@ -303,7 +303,7 @@ class Emulator:
         inherited = [theirs.detach()]
         try:
             command = [
-                *(qemu, "-machine", self._machine, "-S"),
+                *(qemu, "-machine", self._emulation.machine, *self._emulation.options.split(), "-S"),
                 *("-display", "none", "-monitor", "none", "-nic", "none"),
                 *("-kernel", str(self.image.path), "-semihosting-config", "enable=on,target=native"),
                 *("-chardev", f"socket,id=control,fd={inherited[0]}", "-mon", "chardev=control,mode=control"),

@@ -26,6 +26,7 @@ CORE_FLAGS: Mapping[str, tuple[str, ...]] = {
     "cortex-m4": ("-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"),
     "cortex-m7": ("-mcpu=cortex-m7", "-mfpu=fpv5-d16", "-mfloat-abi=hard"),
     "cortex-m33": ("-mcpu=cortex-m33+nodsp+nofp", "-mfloat-abi=soft"),
+    "cortex-m33-dsp": ("-mcpu=cortex-m33", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"),
     "cortex-m55": ("-mcpu=cortex-m55", "-mfloat-abi=hard"),
 }
 

@@ -138,7 +138,7 @@ def test_to_dict_is_plain():
     row = Board.load("microbit").to_dict()
     assert row["sram_bytes"] == 16 * KIB
     assert row["cycles"]["convolution_mac"] > 0
-    assert row["port"]["uart"] == "nrf51" and row["emulator"] == {"machine": "microbit"}
+    assert row["port"]["uart"] == "nrf51" and row["emulator"] == {"machine": "microbit", "options": ""}
     assert "port" not in Board.load("rp2040").to_dict()
 
 

@@ -275,11 +275,14 @@ def test_what_cannot_be_emulated(tmp_path, microbit):
         Emulator(microbit, sys.executable)
 
 
-def test_the_emulator_refuses_a_machine_that_it_does_not_have(microbit):
+def test_the_emulator_takes_options_and_refuses_a_machine_that_it_does_not_have(microbit):
     from dataclasses import replace
 
     from firmware_sim.board import Emulation
 
+    large = Emulation("microbit", f"-global nrf51-soc.sram-size={64 * KIB}")
+    with Emulator(replace(microbit, sram_bytes=64 * KIB, emulator=large), build(microbit)) as machine:
+        assert len(machine.memory(microbit.sram_base + 63 * KIB, KIB)) == KIB
     odd = replace(microbit, emulator=Emulation("no-such-machine"))
     with (
         pytest.raises(DeviceError, match=r"does not start the board microbit: .*unsupported machine type"),

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,18 @@ from tflnest.device.sources import content_key
 from tflnest.native.compiler import cache_folder
 
 #: What the programs' resolver knows.
-KERNELS = ("add", "conv", "depthwise_conv", "fully_connected", "pooling", "softmax", "reshape")
+KERNELS = (
+    "add",
+    "conv",
+    "depthwise_conv",
+    "fully_connected",
+    "pad",
+    "pooling",
+    "reduce",
+    "reshape",
+    "softmax",
+    "transpose",
+)
 SHARED_KERNELS = ("activations_common", "kernel_util", "micro_tensor_utils")
 DEFINES = (
     "-DTF_LITE_STATIC_MEMORY",
@@ -29,6 +40,8 @@ DEFINES = (
     "-DKERNELS_OPTIMIZED_FOR_SPEED",
 )
 CXX = ("-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-w")
+#: Where the models are: firmware has it in a memory of its own.
+MODELS_SECTION = ".models"
 DOWNLOADS = "tensorflow/lite/micro/tools/make/downloads"
 _FOLDERS = ("micro", "micro/arena_allocator", "micro/memory_planner", "micro/tflite_bridge")
 _OUTSIDE = ("core/c", "core/api", "kernels", "kernels/internal")
@@ -103,34 +116,31 @@ class Tree:
                 yield common
         yield from (folder / f"{name}.cc" for name in SHARED_KERNELS)
 
-    def files(self) -> list[Path]:
-        """Everything of TFLM that an interpreter needs."""
+    def _framework(self) -> list[Path]:
+        """Everything but kernels: the same with either kind of them."""
         base = self.path / "tensorflow/lite"
         found = [path for name in _FOLDERS for path in (base / name).glob("*.cc") if _is_wanted(path)]
         found += [path for name in _OUTSIDE for path in (base / name).glob("*.cc") if _is_wanted(path)]
         found += [path for name in _COMPILER for path in (self.path / name).glob("*.cc") if _is_wanted(path)]
         if not self.own_log:
             found.append(base / "micro/debug_log.cc")
-        found += self._kernels()
+        return sorted(set(found))
+
+    def _all_kernels(self) -> list[Path]:
+        found = list(self._kernels())
         if self.has_cmsis:
             source = self.path / DOWNLOADS / "cmsis_nn/Source"
             found += [path for path in source.rglob("*.c") if _is_integer(path)]
         return sorted(set(found))
 
+    def files(self) -> list[Path]:
+        """Everything of TFLM that an interpreter needs."""
+        return sorted({*self._framework(), *self._all_kernels()})
+
     def library(self, folder: Path) -> Path:
         """Compile TFLM into a library; one of the same sources, compiler and flags is taken from the cache."""
-        tools = Toolset(self.tools.c, self.tools.cxx, (*self.tools.flags, *self.flags))
-        files = self.files()
-        version = run([tools.cxx, "--version"]).stdout
-        key = content_key("\0".join([version, str(self.path), *tools.flags, *CXX]), files)
-        archive = cache_folder() / f"tflm-{key}.a"
-        if not archive.is_file():
-            objects = tools.compile(files, (), folder / "tflm", ("-std=c99", "-w"), CXX, self.include)
-            made = folder / "libtflm.a"
-            run([self.tools.cxx.replace("g++", "ar"), "rcs", made, *objects])
-            shutil.copyfile(made, archive.with_suffix(".part"))
-            archive.with_suffix(".part").replace(archive)
-        return archive
+        base = _archive(replace(self, has_cmsis=False), self._framework(), folder / "framework")
+        return _archive(self, self._all_kernels(), folder / "kernels", base)
 
     def program(self, folder: Path, settings: Sequence[str], extra: Sequence[str] = ()) -> list[Path]:
         """Compile the component and the program on it; returns the object files.
@@ -157,6 +167,23 @@ def host_tree(path: Path) -> Tree:
     return built
 
 
+def _archive(tree: Tree, files: Sequence[Path], folder: Path, base: Path | None = None) -> Path:
+    """A library of some files, and of what is in another one."""
+    tools = Toolset(tree.tools.c, tree.tools.cxx, (*tree.tools.flags, *tree.flags))
+    version = run([tools.cxx, "--version"]).stdout
+    names = [version, str(tree.path), *tools.flags, *CXX, "" if base is None else base.name]
+    archive = cache_folder() / f"tflm-{content_key(chr(0).join(names), files)}.a"
+    if not archive.is_file():
+        objects = tools.compile(files, (), folder, ("-std=c99", "-w"), CXX, tree.include)
+        made = folder / "libtflm.a"
+        if base is not None:
+            shutil.copyfile(base, made)
+        run([tools.cxx.replace("g++", "ar"), "qs", made, *objects])
+        shutil.copyfile(made, archive.with_suffix(".part"))
+        archive.with_suffix(".part").replace(archive)
+    return archive
+
+
 def _is_integer(path: Path) -> bool:
     """Whether a file of CMSIS-NN computes with integers."""
     return (
@@ -166,15 +193,15 @@ def _is_integer(path: Path) -> bool:
     )
 
 
-def models(folder: Path, stock: bytes, nested: bytes, sample: bytes) -> Path:
-    """An assembler source that holds two models and an input."""
+def models(folder: Path, parts: Mapping[str, bytes]) -> Path:
+    """An assembler source that holds two models, the inputs, page images and a script, under these names."""
     lines = []
-    for name, content in {"stock": stock, "nested": nested, "input": sample}.items():
+    for name, content in parts.items():
         (folder / name).write_bytes(content)
         lines += [f".global {name}_start, {name}_end", ".balign 16", f"{name}_start:"]
-        lines += [f'.incbin "{folder / name}"', f"{name}_end:", ".byte 0"]
+        lines += [f'.incbin "{folder / name}"', f"{name}_end:"]
     path = folder / "models.S"
     note = ["#ifdef __linux__", '.section .note.GNU-stack,"",%progbits', "#endif"]
-    text = [".section .rodata.models", *lines, *note, ""]
+    text = [f'.section {MODELS_SECTION},"aw",%progbits', *lines, ".byte 0", *note, ""]
     path.write_text("\n".join(text))
     return path

@@ -1,6 +1,7 @@
-/* An application of TFLM with a nested model: runs the int8 model, then the nested one at some levels.
+/* An application of TFLM with a nested model: runs the int8 model, then follows a script with the nested one.
  *
- * `models.S` brings the files and the input along. Compiled with BOARD, it is firmware of an emulated board.
+ * `models.S` brings the files, inputs, page images and the script along. Compiled with BOARD, it is firmware of an
+ * emulated board.
  */
 #include <stdint.h>
 #include <string.h>
@@ -22,19 +23,23 @@ extern "C" {
 #include <stdio.h>
 #endif
 
+/* What a step does. Offsets are those in `nested`, `inputs` and `images`. */
+enum { kRun, kSetLevel, kPageOut, kPageInFile, kPageIn, kSpoil };
+
+struct Step {
+    uint32_t what, first, second, third;
+};
+
 extern "C" {
-extern const uint8_t stock_start[], stock_end[], nested_start[], nested_end[], input_start[], input_end[];
+extern const uint8_t stock_start[], inputs_start[], images_start[];
+extern uint8_t nested_start[], nested_end[];
+extern const Step script_start[], script_end[];
 }
 
 namespace {
 
-#ifndef ARENA_BYTES
-#define ARENA_BYTES (200 * 1024)
-#endif
-
 alignas(16) uint8_t arena[ARENA_BYTES];
 alignas(tflite::MicroInterpreter) uint8_t room[sizeof(tflite::MicroInterpreter)];
-const uint32_t levels[] = {LEVELS};
 
 void Write(const char *text)
 {
@@ -82,7 +87,7 @@ void Mark(uint32_t id, bool is_start)
 #endif
 }
 
-using Resolver = tflite::MicroMutableOpResolver<10>;
+using Resolver = tflite::MicroMutableOpResolver<13>;
 
 alignas(Resolver) uint8_t resolver_room[sizeof(Resolver)]; /* it is never destroyed */
 
@@ -96,13 +101,16 @@ TfLiteStatus AddAll(Resolver &resolver)
     resolver.AddReshape();
     resolver.AddSoftmax();
     resolver.AddAdd();
+    resolver.AddPad();
+    resolver.AddTranspose();
+    resolver.AddMean();
     return status;
 }
 
 /* Run a model once; returns whether it ran. */
-bool RunOnce(tflite::MicroInterpreter *interpreter, uint32_t mark)
+bool RunOnce(tflite::MicroInterpreter *interpreter, const uint8_t *input, uint32_t mark)
 {
-    memcpy(interpreter->input(0)->data.int8, input_start, static_cast<size_t>(input_end - input_start));
+    memcpy(interpreter->input(0)->data.int8, input, interpreter->input(0)->bytes);
     Mark(mark, true);
     const TfLiteStatus status = interpreter->Invoke();
     Mark(mark, false);
@@ -110,6 +118,37 @@ bool RunOnce(tflite::MicroInterpreter *interpreter, uint32_t mark)
         return false;
     }
     WriteBytes(interpreter->output(0)->data.int8, interpreter->output(0)->bytes);
+    return true;
+}
+
+tflnest_status Change(tflnest_tflm *nested, const Step &step)
+{
+    switch (step.what) {
+        case kSetLevel:
+            return tflnest_tflm_set_level(nested, step.first);
+        case kPageOut:
+            return tflnest_tflm_page_out(nested, step.first);
+        case kPageInFile:
+            return tflnest_tflm_page_in(nested, step.first, nullptr, 0);
+        case kPageIn:
+            return tflnest_tflm_page_in(nested, step.first, images_start + step.second, step.third);
+        default:
+            memset(nested_start + step.first, 0xA5, step.second);
+            return TFLNEST_OK;
+    }
+}
+
+/* Follow the script; returns whether every invoke ran. */
+bool Follow(tflite::MicroInterpreter *interpreter, tflnest_tflm *nested)
+{
+    uint32_t mark = 1;
+    for (const Step *step = script_start; step < script_end; step++) {
+        if (step->what != kRun) {
+            WriteNumber("status", static_cast<uint32_t>(-Change(nested, *step)));
+        } else if (!RunOnce(interpreter, inputs_start + step->first, mark++)) {
+            return false;
+        }
+    }
     return true;
 }
 
@@ -125,7 +164,7 @@ int RunAll()
         return 2;
     }
     WriteNumber("stock", static_cast<uint32_t>(stock->arena_used_bytes()));
-    if (!RunOnce(stock, 0)) {
+    if (!RunOnce(stock, inputs_start, 0)) {
         return 3;
     }
     stock->~MicroInterpreter();
@@ -144,12 +183,9 @@ int RunAll()
     }
     WriteNumber("nested", static_cast<uint32_t>(interpreter->arena_used_bytes()));
     WriteNumber("operators", tflnest_tflm_operators(&nested));
-    for (uint32_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
-        if (tflnest_tflm_set_level(&nested, levels[i]) != TFLNEST_OK || !RunOnce(interpreter, 1 + i)) {
-            return 6;
-        }
+    if (!Follow(interpreter, &nested)) {
+        return 6;
     }
-    WriteNumber("refused", static_cast<uint32_t>(-tflnest_tflm_set_level(&nested, 9)));
     interpreter->~MicroInterpreter();
     WriteNumber("left", tflnest_tflm_operators(&nested));
     tflnest_tflm_close(&nested);
