@@ -84,6 +84,5 @@ def test_on_an_emulated_board(
     assert finished.status == 0, finished.output[-500:]
     printed = Printed.parse(finished.output.decode())
     check(printed, script, expected)
-    if conversion != "default":
-        stock, own = printed.numbers["stock"], printed.numbers["nested"]
-        assert own <= stock, f"{own} bytes of arena, {stock} with the int8 model"
+    stock, own = printed.numbers["stock"], printed.numbers["nested"]
+    assert own <= stock, f"{own} bytes of arena, {stock} with the int8 model"
