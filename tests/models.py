@@ -210,6 +210,25 @@ def with_own_biases(model: Model, recipe: Recipe | None = None, step: int = 7) -
     return nest(model, filters, parameters, recipe)
 
 
+def branching() -> Model:
+    """A convolution, and another one in each of two branches, of which the first is taken: three subgraphs."""
+    net = NetworkBuilder()
+    y = net.convolution(net.start((1, 6, 6, 8)), 8, name="trunk")
+    for number in (1, 2):
+        branch = NetworkBuilder(number)
+        branch.tree = net.tree
+        branch.tree.subgraphs.append(branch.subgraph)
+        x = branch.start((1, 6, 6, 8))
+        branch.subgraph.tensors[x].quantization = net.subgraph.tensors[y].quantization
+        z = branch.convolution(x, 8, name="branch")
+        branch.subgraph.inputs, branch.subgraph.outputs = [x], [z]
+    chosen = net.tensor((1, 6, 6, 8))
+    net.subgraph.tensors[chosen].quantization = net.tree.subgraphs[1].tensors[z].quantization
+    taken = net.constant(np.array([True]))
+    net.operator("IF", [taken, y], [chosen], then_subgraph_index=1, else_subgraph_index=2)
+    return net.finish(chosen)
+
+
 def every_layout() -> Model:
     """A nested model whose levels bring all that they can: biases and scales of their own or of a level below, behind
     planes or apart from them, where filters are shared."""

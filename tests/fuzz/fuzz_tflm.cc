@@ -18,6 +18,7 @@
 #include <sanitizer/asan_interface.h>
 
 #include "tensorflow/lite/micro/micro_context.h"
+#include "tensorflow/lite/micro/micro_graph.h"
 #include "tensorflow/lite/micro/micro_log.h"
 #include "tflnest_tflm.h"
 
@@ -75,6 +76,8 @@ struct FakeNode {
 };
 
 MicroContext lender; /* it has no members */
+MicroGraph whole;    /* nor has it */
+int subgraphs;
 TfLiteContext context = {&lender};
 uint8_t *file;
 uint32_t file_bytes;
@@ -296,6 +299,7 @@ void SemanticInput(const Seed &seed)
 {
     static tflnest_tflm model;
     const bool is_open = fuzz_draw(4) != 0;
+    subgraphs = fuzz_draw(8) == 0 ? 2 : 1;
     Load(seed, seed.file_bytes);
     for (uint32_t i = fuzz_draw(4); i > 0; i--) {
         switch (fuzz_draw(8)) {
@@ -311,6 +315,7 @@ void SemanticInput(const Seed &seed)
     if ((is_open && !is_known) || !PrepareAll()) {
         refused++;
     } else {
+        CHECK(is_known || subgraphs == 1);
         accepted++;
         PlanActivations();
         RunAll();
@@ -444,6 +449,16 @@ TfLiteTensor *MicroContext::AllocateTempInputTensor(const TfLiteNode *node, int 
 TfLiteTensor *MicroContext::AllocateTempOutputTensor(const TfLiteNode *node, int index)
 {
     return Lend(node->outputs->data[index]);
+}
+
+MicroGraph &MicroInterpreterContext::graph()
+{
+    return whole;
+}
+
+int MicroInterpreterGraph::NumSubgraphs()
+{
+    return subgraphs;
 }
 
 void MicroInterpreterContext::DeallocateTempTfLiteTensor(TfLiteTensor *tensor)

@@ -16,7 +16,7 @@ from tflnest.tflm import component_sources
 #: What the component may need of C's library: strings are compared once, while tensors are allocated.
 LIBRARY = {"memchr", "memcpy", "memset", "memcmp", "memmove", "strcmp", "strlen"}
 #: Of TFLM.
-MICRO = re.compile(r"MicroPrintf|MicroContext|MicroInterpreterContext")
+MICRO = re.compile(r"MicroPrintf|MicroContext|MicroInterpreterContext|MicroInterpreterGraph")
 CORE = ("-mthumb", "-mcpu=cortex-m3", "-mfloat-abi=soft", "-Os", "-ffreestanding", "-fstack-usage")
 #: Bytes of stack that a function may take: TFLNEST_TFLM_STACK_SCRATCH, and what it saves and computes with.
 STACK_BYTES = 1280 + 64

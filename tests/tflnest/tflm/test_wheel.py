@@ -10,13 +10,23 @@ import pytest
 from converters.conversion import convert
 from tests.controllers import controlled, narrow_levels
 from tests.exactness import random_inputs as any_inputs
-from tests.models import NetworkBuilder, every_layout, everything, nested, network, random_inputs
+from tests.models import (
+    NetworkBuilder,
+    branching,
+    every_layout,
+    everything,
+    nested,
+    network,
+    random_inputs,
+    with_own_biases,
+)
 from tests.shared import INT8_MODELS, SHARED
-from tests.tflnest.tflm.paging import ARGUMENT, LEVEL, SIZE, check_come_and_go, come_and_go
+from tests.tflnest.tflm.paging import ARGUMENT, LEVEL, PAGE, SIZE, check_come_and_go, come_and_go
 from tests.tflnest.tflm.wheel import Answer, Job, Step, ask
 from tflnest.container import Page, page_image
 from tflnest.controller import detach
 from tflnest.interpreter import Interpreter
+from tflnest.materialization import materialize
 from tflnest.model import Model
 
 LEVELS = (8, 4, 6, 8, 4)
@@ -166,6 +176,31 @@ def test_files_that_cannot_be_opened(library: Path) -> None:
     answer = ask(library, Job(bytes(content), is_open=True))
     assert answer.opened == SIZE
     assert "it has another format version than this tflnest reads" in answer.log
+
+
+def test_a_controller_is_refused_before_its_subgraph_is_planned(library: Path) -> None:
+    """TFLM would write through a pointer that it never set."""
+    model = controlled(nested(network(), everything()))
+    for is_open in (False, True):
+        answer = ask(library, Job(model.to_bytes(), is_open=is_open))
+        assert answer.error and answer.opened == (SIZE if is_open else 0)
+        assert "its file has several subgraphs, one of them maybe a controller's: open it first" in answer.log
+        assert ("it has a controller, which this runtime does not follow" in answer.log) == is_open
+
+
+def test_operators_in_several_subgraphs_have_levels_and_keep_their_pages(library: Path) -> None:
+    model = with_own_biases(branching())
+    sample = random_inputs(model, 1)
+    steps: list[Step] = [step for level in LEVELS for step in [("set_level", level), ("run", sample)]]
+    answer = ask(library, Job(model.to_bytes(), [("operators",), *steps, ("page_out", 2), ("resident",)]))
+    assert answer.results[0] == 3 and answer.results[-2:] == [PAGE, 0b111], answer.log
+    assert "there are nested operators in several subgraphs: their pages stay in the file" in answer.log
+    outputs = {}
+    for level, value in zip(LEVELS, answer.results[2:-2:2], strict=True):
+        stock = materialize(model, level).to_bytes()
+        outputs[level] = ask(library, Job(stock, [("run", sample)], is_open=False)).results[0]
+        np.testing.assert_array_equal(value, outputs[level])
+    assert len({value.tobytes() for value in outputs.values()}) == 3
 
 
 def test_one_error_of_an_operator_that_makes_no_sense(library: Path) -> None:

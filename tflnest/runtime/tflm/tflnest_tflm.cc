@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "tensorflow/lite/micro/micro_context.h"
+#include "tensorflow/lite/micro/micro_graph.h"
 #include "tensorflow/lite/micro/micro_log.h"
 #include "tflnest/tflnest_crc32.h"
 
@@ -507,11 +508,12 @@ const char *Keep(TfLiteContext *context, TfLiteNode *node, tflnest_tflm *model, 
     }
     if (model != nullptr) {
         void *tensors = context->GetEvalTensor(context, 0);
-        if (model->operators != nullptr && model->tensors != tensors) {
-            return "nested operators of several subgraphs cannot be switched: do not open the file";
-        }
         model->context = context;
-        model->tensors = tensors;
+        model->tensors = model->operators == nullptr || model->tensors == tensors ? tensors : nullptr;
+    } else if (GetMicroContext(context)->graph().NumSubgraphs() > 1) {
+        /* TFLM plans no memory for a controller's subgraph, and writes through a pointer that it never set where an
+         * operator there asks for scratch. Only an open file tells whether it has one. */
+        return "its file has several subgraphs, one of them maybe a controller's: open it first (tflnest_tflm_open)";
     }
     CountTensors(node);
     const uint32_t scratch = ChooseTile(&reading->call, LiveBytes(context, node, model));
@@ -737,6 +739,16 @@ size_t OffsetOf(const tflnest_tflm *model, uint32_t page, const uint8_t *data)
     return offset;
 }
 
+/* Whether the constants of pages can move: those of one subgraph, whose tensors are known. */
+bool CanMove(const tflnest_tflm *model)
+{
+    if (model->operators != nullptr && model->tensors == nullptr) {
+        MicroPrintf("tflnest: there are nested operators in several subgraphs: their pages stay in the file");
+        return false;
+    }
+    return true;
+}
+
 /* Let the constants of a page point to an image, or to the file. */
 void MoveConstants(tflnest_tflm *model, const Move &move)
 {
@@ -824,7 +836,7 @@ tflnest_status tflnest_tflm_open(tflnest_tflm *model, const void *file, size_t s
     if (problem == nullptr && !tflnest_directory_fits(metadata, size)) {
         problem = "its pages do not fit its file";
     }
-    /* TFLM plans no memory for the controller's subgraph, and writes to address 0 where that asks for scratch. */
+    /* TFLM plans no memory for the controller's subgraph; see Keep. */
     if (problem == nullptr && tflnest_model_metadata(start, size, "TFLNEST_CONTROLLER", &bytes) != nullptr) {
         problem = "it has a controller, which this runtime does not follow: leave it out (tflnest.controller.detach)";
     }
@@ -942,6 +954,9 @@ tflnest_status tflnest_tflm_page_out(tflnest_tflm *model, uint32_t page)
             MicroPrintf("tflnest: page %d is in use: switch to a lower level first", static_cast<int>(page));
             return TFLNEST_ERROR_IN_USE;
         }
+    }
+    if (!CanMove(model)) {
+        return TFLNEST_ERROR_PAGE;
     }
     MoveConstants(model, {page, nullptr});
     model->resident = static_cast<uint8_t>(model->resident & ~(1u << page));

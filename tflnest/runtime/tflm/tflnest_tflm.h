@@ -38,7 +38,7 @@ typedef struct tflnest_tflm {
     const uint8_t *directory;
     const uint8_t *images[TFLNEST_TFLM_MAX_PAGES]; /* of pages that came in from elsewhere, or NULL */
     void *context;                                 /* of the interpreter */
-    void *tensors;                                 /* of its subgraph with nested operators */
+    void *tensors;                                 /* of its subgraph with nested operators; NULL: of several */
     void *operators;                               /* node of the first nested one */
     uint8_t levels[TFLNEST_TFLM_MAX_PAGES];        /* bits, increasing; as many pages */
     uint8_t level_count;

@@ -8,6 +8,7 @@ namespace tflite {
 namespace micro {
 
 class MicroInterpreterContext;
+class MicroGraph;
 class MicroProfilerInterface;
 class DecodeState;
 
@@ -39,12 +40,14 @@ class MicroContext {
     TfLiteTensor *AllocateTempInputTensor(const TfLiteNode *node, int index);
     TfLiteTensor *AllocateTempOutputTensor(const TfLiteNode *node, int index);
     inline void DeallocateTempTfLiteTensor(TfLiteTensor *tensor);
+    inline MicroGraph &graph();
 };
 
 /* The class that every context of an interpreter is; it has no virtual functions here, and needs none. */
 class MicroInterpreterContext {
   public:
     void DeallocateTempTfLiteTensor(TfLiteTensor *tensor);
+    MicroGraph &graph();
 #if !defined(TFLNEST_TEST_HOOK) || TFLNEST_TEST_HOOK > 0
     TfLiteStatus SetCustomDecodeRegistrations(const MicroContext::CustomDecodeRegistration *registrations,
                                               size_t count);
@@ -54,6 +57,11 @@ class MicroInterpreterContext {
 inline void MicroContext::DeallocateTempTfLiteTensor(TfLiteTensor *tensor)
 {
     reinterpret_cast<MicroInterpreterContext *>(this)->DeallocateTempTfLiteTensor(tensor);
+}
+
+inline MicroGraph &MicroContext::graph()
+{
+    return reinterpret_cast<MicroInterpreterContext *>(this)->graph();
 }
 
 inline MicroContext *GetMicroContext(const TfLiteContext *context)
