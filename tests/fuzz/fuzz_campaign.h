@@ -1,7 +1,13 @@
-/* The end of a campaign against hostile models in C++: its main function, or libFuzzer's.
+/* The end of a campaign against hostile models in C++: what counts messages, and its main function, or libFuzzer's.
  *
- * What includes it has Seed, ReadSeed and OneInput, and counts inputs as accepted, refused, runs and opened.
+ * What includes it has Seed, ReadSeed and OneInput, and counts as messages, accepted, refused, runs and opened.
  */
+void MicroPrintf(const char *format, ...)
+{
+    CHECK(strncmp(format, "tflnest: ", 9) == 0);
+    messages++;
+}
+
 #ifdef FUZZ_ALONE
 int main(int count, char **arguments)
 {

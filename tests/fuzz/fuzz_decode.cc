@@ -239,12 +239,6 @@ Seed ReadSeed(const char *path)
 
 /* ------------------------------------------------------------------------------------------- interpreter */
 
-void MicroPrintf(const char *format, ...)
-{
-    CHECK(strncmp(format, "tflnest: ", 9) == 0);
-    messages++;
-}
-
 namespace tflite {
 namespace micro {
 
