@@ -22,7 +22,7 @@ from firmware_sim.firmware.names import literals, wrapped
 from firmware_sim.firmware.plan import FirmwarePlan, Options, Protocol, level_position, plan_program
 from firmware_sim.firmware.program import device_program
 from firmware_sim.firmware.project import inputs_and_outputs, model_files, runtime_files
-from firmware_sim.firmware.selftest import expected_crc32
+from firmware_sim.firmware.selftest import SEED, expected_crc32
 from firmware_sim.pager import Placement
 from firmware_sim.target import X86_64, align_up
 from tflnest.device import Core
@@ -54,6 +54,9 @@ _CHECK = re.compile(r"#if TFLNEST_VARIANT != (\w+)\n#error [^\n]*\n#endif\n")
 
 #: Operators whose names in TFLM's resolver do not follow from those of the schema.
 _RESOLVER_NAMES = {"CUMSUM": "CumSum", "PADV2": "PadV2", "BATCH_MATMUL": "BatchMatMul"}
+
+#: How many inputs are tried for a self-test that tells levels apart.
+INPUTS = 8
 
 #: Operators that tflnest adds to a resolver.
 _NESTED_OPERATORS = 3
@@ -125,7 +128,7 @@ def code_parts(
     plan = plans[Core.PORTABLE]
     files = _model_code(plans) | _kernels(plan)
     _add_header(files, name, heading, "model.h")
-    checks = _checks(model, plan.levels)
+    seed, checks = _checks(model, plan.levels)
     rows = "\n".join(f"    {{{level}u, 0x{crc:08x}u}}," for level, crc in checks.items())
     selftest = {
         "selftest.h": _fill("selftest/selftest.h", heading=heading),
@@ -134,7 +137,7 @@ def code_parts(
             heading=heading,
             name=name,
             rows=rows,
-            inputs_and_outputs=inputs_and_outputs(),
+            inputs_and_outputs=inputs_and_outputs(seed),
         ),
     }
     arenas = {str(core): item.arena.bytes for core, item in plans.items()}
@@ -207,11 +210,22 @@ def _add_header(files: dict[str, str], name: str, heading: str, *headers: str) -
     files[own] = _fill("selftest/header.h", heading=heading, guard=name.upper(), includes=includes)
 
 
-def _checks(model: Model, levels: tuple[int, ...], policy: str | None = None) -> dict[int, int]:
+def _checks(model: Model, levels: tuple[int, ...], policy: str | None = None) -> tuple[int, dict[int, int]]:
+    """An input that tells levels apart, by its seed, and the CRC-32 of the outputs of each level on it.
+
+    Where no input of the first ones does so for all levels, the one that does for most.
+    """
     engine = "native" if is_available() else "reference"
     if model.directory is None:
-        return {levels[0]: expected_crc32(model, None, engine)}
-    return {level: expected_crc32(model, level, engine, policy) for level in levels}
+        return SEED, {levels[0]: expected_crc32(model, None, engine)}
+    best: tuple[int, dict[int, int]] = (SEED, {})
+    for seed in range(SEED, SEED + INPUTS):
+        found = {level: expected_crc32(model, level, engine, policy, seed) for level in levels}
+        if len(set(found.values())) > len(set(best[1].values())):
+            best = seed, found
+        if len(set(found.values())) == len(levels):
+            break
+    return best
 
 
 def _arguments(plan: FirmwarePlan) -> str:
@@ -266,7 +280,7 @@ def tflm_parts(model: Model, heading: str, name: str, level: int | None = None) 
     files["model_tflite.c"] = _fill(
         "selftest/model_tflite.c", heading=heading, bytes="\n".join(lines), size=len(content)
     )
-    checks = _checks(model, levels, "static")
+    seed, checks = _checks(model, levels, "static")
     adds, count = _resolver(model)
     arena = align_up(_arena_bytes(model), 1024)
     selftest = {
@@ -279,6 +293,7 @@ def tflm_parts(model: Model, heading: str, name: str, level: int | None = None) 
             adds="\n".join(f"    {line}" for line in adds),
             count=count,
             arena=arena,
+            seed=f"0x{seed:08x}u",
         ),
     }
     return Parts(

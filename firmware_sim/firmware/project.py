@@ -19,6 +19,7 @@ from firmware_sim.firmware.memory import frame_bytes, plan_sram
 from firmware_sim.firmware.names import comment
 from firmware_sim.firmware.plan import FirmwarePlan, Protocol
 from firmware_sim.firmware.protocol import protocol_header
+from firmware_sim.firmware.selftest import SEED
 from firmware_sim.toolchain import COMPILE_FLAGS, LINK_FLAGS, WARNINGS, core_flags
 from tflnest.device.sources import INCLUDE, needed_files
 from tflnest.errors import TflnestError, UsageError
@@ -179,7 +180,7 @@ def board_project(
             "link_options": " ".join([*flags, *LINK_FLAGS]),
         },
     )
-    files["toolchain.cmake"] = _template("toolchain.cmake")
+    files["toolchain.cmake"] = read_file(TEMPLATES / "toolchain.cmake").decode("ascii")
     files["README.md"] = _fill(
         "README.md.in",
         {
@@ -272,20 +273,22 @@ def _cmake_list(names: list[str]) -> str:
 
 def main_text(protocol: Protocol) -> str:
     """`main.c` of firmware, below its heading."""
-    return _fill(f"main_{protocol}.c", {"inputs_and_outputs": inputs_and_outputs()})
+    return _fill(
+        f"main_{protocol}.c", {"inputs_and_outputs": inputs_and_outputs(SEED), "seed": f"0x{SEED:08x}"}
+    )
 
 
-def inputs_and_outputs() -> str:
-    """The C functions of every program that runs a model on input of its own: `fill_inputs`, `outputs_crc32`."""
-    return _template("inputs_and_outputs.c")
+def inputs_and_outputs(seed: int) -> str:
+    """The C functions of every program that runs a model on input of its own: `fill_inputs`, `outputs_crc32`.
 
-
-def _template(name: str) -> str:
-    return read_file(TEMPLATES / name).decode("ascii")
+    Args:
+        seed: Of the input, as for `selftest.input_bytes`.
+    """
+    return _fill("inputs_and_outputs.c", {"seed": f"0x{seed:08x}u"})
 
 
 def _fill(name: str, values: Mapping[str, str]) -> str:
-    return Template(_template(name)).substitute(values)
+    return Template(read_file(TEMPLATES / name).decode("ascii")).substitute(values)
 
 
 def _json(value: Mapping[str, Any]) -> str:

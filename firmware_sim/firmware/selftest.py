@@ -23,6 +23,7 @@ from tflnest.errors import DeviceError
 from tflnest.interpreter import Interpreter
 from tflnest.model import Model
 
+#: Of the input that firmware has of its own.
 SEED = 0x12345678
 _FACTOR = 1664525
 _INCREMENT = 1013904223
@@ -139,7 +140,11 @@ def input_bytes(count: int, seed: int = SEED) -> NDArray[np.uint8]:
 
 
 def expected_crc32(
-    model: Model, level: int | None = None, engine: str = "reference", policy: str | None = None
+    model: Model,
+    level: int | None = None,
+    engine: str = "reference",
+    policy: str | None = None,
+    seed: int = SEED,
 ) -> int:
     """The CRC-32 of the outputs that a level must give.
 
@@ -148,6 +153,7 @@ def expected_crc32(
         level: Bits; None for the highest.
         engine: Of `tflnest.Interpreter`.
         policy: Of `tflnest.Interpreter`; None for that of generated firmware: "dynamic" where the model has a controller.
+        seed: Of the input.
     """
     if policy is None:
         policy = "static" if model.controller is None else "dynamic"
@@ -157,7 +163,7 @@ def expected_crc32(
     sizes = [
         int(np.prod(item["shape"], dtype=np.int64)) * np.dtype(item["dtype"]).itemsize for item in details
     ]
-    content = input_bytes(sum(sizes))
+    content = input_bytes(sum(sizes), seed)
     start = 0
     for item, size in zip(details, sizes, strict=True):
         value = content[start : start + size].view(item["dtype"]).reshape(item["shape"])

@@ -1,6 +1,6 @@
 static void fill_inputs(void)
 {
-    uint32_t state = 0x12345678u;
+    uint32_t state = $seed;
 
     for (uint32_t i = 0; i < model.input_count; i++) {
         uint8_t *bytes = model.inputs[i].data;

@@ -1,6 +1,6 @@
 /* Runs the model once per level on input that is always the same, and reports what came out as lines of text.
  *
- * Input bytes are the highest ones of a linear congruential generator (seed 0x12345678); they start over for
+ * Input bytes are the highest ones of a linear congruential generator (seed $seed); they start over for
  * every run, and go through the inputs one after another. Levels are run upwards and down again: what a level
  * computes must not depend on what ran before.
  *

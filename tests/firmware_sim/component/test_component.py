@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from firmware_sim.board import Board
-from firmware_sim.component.contents import TEMPLATES, resolver_method
+from firmware_sim.component.contents import INPUTS, TEMPLATES, resolver_method
 from firmware_sim.component.exporting import component_name, export_component
 from firmware_sim.component.targets import Target
 from firmware_sim.emulator import Emulator
-from firmware_sim.firmware.selftest import expected_crc32
+from firmware_sim.firmware.selftest import SEED, expected_crc32
 from firmware_sim.toolchain import Toolchain
 from tests.controllers import controlled, narrow_levels
 from tests.firmware_sim.component.conftest import LEVELS
@@ -108,6 +108,21 @@ def test_a_self_test_notices_other_outputs(model, tmp_path):
     done = selftest(tmp_path / "net")
     assert done.returncode == 1
     assert done.stdout.count("WRONG") == 2 and "NOT the outputs that were expected" in done.stdout
+
+
+@pytest.mark.parametrize(("contents", "source"), [("code", "selftest.c"), ("tflm", "selftest.cc")])
+def test_the_input_of_the_self_test_tells_levels_apart(contents, source, model, monkeypatch):
+    """Where outputs saturate, the first inputs may give the same at all levels; where all do, the best one is taken."""
+    for alike, chosen in ((0, 0), (2, 2), (INPUTS, 3)):
+
+        def crc(model, level, engine, policy, seed, alike=alike):
+            number = seed - SEED
+            return level if number >= alike else int(number == 3 and level == 4)
+
+        monkeypatch.setattr("firmware_sim.component.contents.expected_crc32", crc)
+        made = export_component(model, "cmake", name="net", contents=contents)
+        assert f"uint32_t state = 0x{SEED + chosen:08x}u;" in made.project.files[f"example/{source}"]
+        assert len(set(made.project.manifest["checks"].values())) == (3 if alike < INPUTS else 2)
 
 
 def test_pages_from_outside_are_waited_for(model, tmp_path):

@@ -50,7 +50,7 @@ void PrintNumber(void (*print)(const char*), uint32_t value, uint32_t base, uint
 /* The highest bytes of a linear congruential generator, through all inputs one after another. */
 void FillInputs(MicroInterpreter& interpreter)
 {
-    uint32_t state = 0x12345678u;
+    uint32_t state = $seed;
 
     for (size_t i = 0; i < interpreter.inputs_size(); i++) {
         uint8_t* bytes = interpreter.input(i)->data.uint8;
