@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
@@ -18,6 +20,14 @@ INT8_MODELS = (
     "pretrainedResnet_quant",
     "vww_96_int8",
 )
+
+
+def int8_path(name: str) -> Path:
+    """One of the int8 models; the test is skipped where it is missing."""
+    path = SHARED / "models" / f"{name}.tflite"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not there")
+    return path
 
 
 def int8_paths() -> list[Path]:

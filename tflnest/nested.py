@@ -180,11 +180,6 @@ class NestedOperator:
             pages.update({part.tensor: min(page, pages.get(part.tensor, page)) for part in parts})
         return pages
 
-    @property
-    def is_per_channel(self) -> tuple[bool, ...]:
-        """Whether each own level has a multiplier per channel instead of one for all."""
-        return tuple(part.size > 4 for part in self.multipliers)
-
     def weights_at(self, subgraph: Subgraph, level: int, read: ReadTensor) -> NDArray[np.int8]:
         """The weights of a level, expanded.
 
@@ -475,13 +470,7 @@ def parse(operator: Operator, subgraph: Subgraph) -> NestedOperator:
     stock_options = _parse_stock_options(stock, options, where)
     filter_shape = options.integers("filter_shape")
     _check_shape(stock, filter_shape, where)
-    layout = Layout(
-        filter_shape[CHANNEL_AXIS[stock]],
-        tuple(packed_bytes(math.prod(filter_shape), plane.bits) for plane in nesting.planes),
-        _numbers("bias", options, tuple(range(count)), where),
-        _numbers("requantization", options, (0,) * count, where),
-        bool(_in_range("separate", options.integer("separate", 0), where)),
-    )
+    layout = _parse_layout(filter_shape, filter_shape[CHANNEL_AXIS[stock]], nesting, options, where)
     tensors = subgraph.tensors
     parts = find_parts(operator, layout, tensors, where)
     nested = NestedOperator(
@@ -503,6 +492,19 @@ def parse(operator: Operator, subgraph: Subgraph) -> NestedOperator:
         if tensors[index].type != "INT8" or not 0 < tensors[index].scale < math.inf:
             raise FormatError(f"{where}: tensor {tensors[index].label} is no quantized INT8 activation")
     return nested
+
+
+def _parse_layout(
+    shape: Sequence[int], channels: int, nesting: Nesting, options: _Options, where: str
+) -> Layout:
+    count = len(nesting.levels)
+    return Layout(
+        channels,
+        tuple(packed_bytes(math.prod(shape), plane.bits) for plane in nesting.planes),
+        _numbers("bias", options, tuple(range(count)), where),
+        _numbers("requantization", options, (0,) * count, where),
+        bool(_in_range("separate", options.integer("separate", 0), where)),
+    )
 
 
 def _numbers(name: str, options: _Options, default: tuple[int, ...], where: str) -> tuple[int, ...]:

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from converters.conversion import convert
 from tests.models import everything, nested
-from tests.shared import SHARED
+from tests.shared import int8_path
 from tests.tflnest.tflm.script import LEVEL, Script
 from tflnest.model import Model
 
@@ -29,9 +27,7 @@ LARGEST = "mobilenet_v2_quantized_1x3x224x224"
 @cache
 def subject(name: str, conversion: str) -> tuple[Script, list[bytes]]:
     """A script, and the outputs that it must give; skips where the model is not there."""
-    path = SHARED / "models" / f"{name}.tflite"
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not there")
+    path = int8_path(name)
     script = Script(path.read_bytes(), CONVERSIONS[conversion](path).to_bytes())
     if name == LARGEST:
         script.switch((8, 4, 6))

@@ -12,7 +12,7 @@ from converters.exporting.planes import export_planes
 from converters.recipe import load_recipe
 from tests.exactness import random_inputs as any_inputs
 from tests.models import everything, nested, network, random_inputs, with_own_biases
-from tests.shared import INT8_MODELS, SHARED
+from tests.shared import INT8_MODELS, int8_path
 from tests.tflnest.tflm.paging import (
     ARGUMENT,
     IN_USE,
@@ -82,13 +82,6 @@ def check_exactness(
     return made
 
 
-def shared_model(name: str) -> Model:
-    path = SHARED / "models" / f"{name}.tflite"
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not there")
-    return Model.load(path)
-
-
 #: Every public model in the default scheme; those that take long, and most of the others in the other one, are slow.
 PUBLIC = [
     pytest.param(
@@ -103,7 +96,7 @@ PUBLIC = [
 
 @pytest.mark.parametrize(("name", "scheme"), PUBLIC)
 def test_shared_models_at_every_level_and_switch(name: str, scheme: str, library: Path) -> None:
-    model = with_own_biases(shared_model(name), everything((4, 6, 8), scheme))
+    model = with_own_biases(Model.load(int8_path(name)), everything((4, 6, 8), scheme))
     check_exactness(library, model, (8, 4, 6) if "mobilenet" in name else LEVELS)
 
 

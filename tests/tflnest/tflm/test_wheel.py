@@ -20,7 +20,7 @@ from tests.models import (
     random_inputs,
     with_own_biases,
 )
-from tests.shared import INT8_MODELS, SHARED
+from tests.shared import INT8_MODELS, int8_path
 from tests.tflnest.tflm.paging import ARGUMENT, LEVEL, PAGE, SIZE, check_come_and_go, come_and_go
 from tests.tflnest.tflm.wheel import Answer, Job, Step, ask
 from tflnest.container import Page, page_image
@@ -31,17 +31,6 @@ from tflnest.model import Model
 
 LEVELS = (8, 4, 6, 8, 4)
 CHAINS = {"bucket": (4, 6, 8), "compensated": (4, 6, 8)}
-
-
-def model_path(name: str) -> Path:
-    return SHARED / "models" / f"{name}.tflite"
-
-
-def shared_model(name: str) -> Model:
-    path = model_path(name)
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not there")
-    return Model.load(path)
 
 
 def expected(content: bytes, level: int, sample: np.ndarray, tensors: list[int]) -> dict[int, np.ndarray]:
@@ -79,7 +68,7 @@ def check_exactness(library: Path, model: Model, levels: tuple[int, ...] = LEVEL
 )
 def test_shared_models_at_every_level_and_switch(name: str, scheme: str, library: Path) -> None:
     levels = (8, 4, 6) if "mobilenet" in name else LEVELS
-    check_exactness(library, nested(shared_model(name), everything(CHAINS[scheme], scheme)), levels)
+    check_exactness(library, nested(Model.load(int8_path(name)), everything(CHAINS[scheme], scheme)), levels)
 
 
 @pytest.mark.parametrize("scheme", CHAINS)
@@ -215,11 +204,11 @@ def test_one_error_of_an_operator_that_makes_no_sense(library: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in INT8_MODELS if "mobilenet" not in name])
 def test_the_arena_is_not_larger_than_that_of_the_int8_model(name: str, library: Path) -> None:
-    model = shared_model(name)
+    model = Model.load(int8_path(name))
     stock = sum(ask(library, Job(model.to_bytes(), is_open=False, records=True)).arena)
     assert stock > 0
     for levels in ((4, 8), (4, 6, 8), (2, 4, 6, 8)):
-        for made in (nested(model, everything(levels)), convert(model_path(name), levels=levels).model):
+        for made in (nested(model, everything(levels)), convert(int8_path(name), levels=levels).model):
             own = sum(ask(library, Job(made.to_bytes(), records=True)).arena)
             assert 0 < own <= stock, f"{levels}: {own} bytes, {stock} with the int8 model"
 
