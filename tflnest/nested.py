@@ -451,16 +451,7 @@ def parse(operator: Operator, subgraph: Subgraph) -> NestedOperator:
     options = _Options(operator.options["custom_options"], (*_OWN_OPTIONS, *STOCK_OPTIONS[stock]), where)
     nesting = _parse_nesting(options, where)
     count = len(nesting.levels)
-    model_levels = options.integers("model_levels")
-    if (
-        not model_levels
-        or list(model_levels) != sorted(model_levels)
-        or model_levels[0] < 0
-        or model_levels[-1] != count - 1
-    ):
-        raise FormatError(
-            f"{where}: model_levels {list(model_levels)} do not rise to the last of {count} own levels"
-        )
+    model_levels = _parse_model_levels(options, count, where)
     activation_bits = options.integers("activation_bits", (MASTER_BITS,) * count)
     if len(activation_bits) != count or not all(1 <= bits <= MASTER_BITS for bits in activation_bits):
         raise FormatError(
@@ -492,6 +483,20 @@ def parse(operator: Operator, subgraph: Subgraph) -> NestedOperator:
         if tensors[index].type != "INT8" or not 0 < tensors[index].scale < math.inf:
             raise FormatError(f"{where}: tensor {tensors[index].label} is no quantized INT8 activation")
     return nested
+
+
+def _parse_model_levels(options: _Options, count: int, where: str) -> tuple[int, ...]:
+    positions = options.integers("model_levels")
+    if (
+        not positions
+        or list(positions) != sorted(positions)
+        or positions[0] < 0
+        or positions[-1] != count - 1
+    ):
+        raise FormatError(
+            f"{where}: model_levels {list(positions)} do not rise to the last of {count} own levels"
+        )
+    return positions
 
 
 def _parse_layout(
